@@ -1,0 +1,176 @@
+"""Short rounds, subject and peer by turns, with the kernel's account of who used how much CPU."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmarks import wrk
+from benchmarks.figures import Comparison, Round
+from benchmarks.generator import Generator, GeneratorError, Outcome, Plan
+from benchmarks.harness import Harness, Target
+from benchmarks.processes import busy_ns, cpu_ns, memory
+from benchmarks.proxies import Proxy
+
+REST, REST_SHARE, PATIENCE = 0.25, 0.05, 10.0
+"""At rest: for so many seconds all proxies together use less than that share of a core. Waited for so long at most."""
+HEADERS = (
+    "User-Agent: benchmark/1.0",
+    "Accept: application/json",
+    "Authorization: Bearer 3f0d2c5e9b7a41d8",
+)
+"""Sent with every request beside Host: what a client of an API sends at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a round sends. `rate`: open loop at so many requests a second; None: closed loop."""
+
+    path: str = "/v1/policies/731"
+    method: str = "GET"
+    body_size: int = 0
+    connections: int = 64
+    rate: float | None = None
+    headers: tuple[str, ...] = ()
+
+    def plan(self, proxy: Proxy, seconds: float, processes: int) -> Plan:
+        """The plan of one round."""
+        return Plan(
+            url=proxy.url(self.path),
+            connections=self.connections * proxy.setup.workers,
+            duration=seconds,
+            rate=self.rate * proxy.setup.workers if self.rate else None,
+            processes=processes,
+            method=self.method,
+            headers=HEADERS + self.headers,
+            body_size=self.body_size,
+            timeout=10.0,
+            insecure=True,
+        )
+
+    def describe(self) -> str:
+        """One line for the report."""
+        how = f"open loop, {self.rate:,.0f} requests/s" if self.rate else "closed loop"
+        body = f" with a body of {self.body_size:,} bytes" if self.body_size else ""
+        return f"{self.method} {self.path}{body}, {self.connections} connections a worker, {how}"
+
+
+def generator_name(traffic: Traffic) -> str:
+    """Which generator carries this traffic."""
+    return "wrk" if traffic.rate is None and wrk.installed() else "benchmarks.generator"
+
+
+@dataclass(slots=True)
+class Account:
+    """CPU before and after a round."""
+
+    proxy: Proxy
+    others: Sequence[int]
+    pids: dict[int, int]
+    used_by_others: int
+    machine: int
+    children: float
+    clock: float
+
+    @classmethod
+    def open(cls, proxy: Proxy, others: Sequence[int]) -> Account:
+        """Take note of where everyone stands. `others`: further processes of the benchmark."""
+        return cls(
+            proxy,
+            others,
+            {pid: cpu_ns(pid) for pid in proxy.pids()},
+            sum(map(cpu_ns, others)),
+            busy_ns(),
+            _own_seconds(),
+            time.monotonic(),
+        )
+
+    def close(self, outcome: Outcome) -> Round:
+        """The round since then. Processes that came meanwhile count from nothing, those that went are named."""
+        seconds = time.monotonic() - self.clock
+        after = {pid: cpu_ns(pid) for pid in self.proxy.pids()}
+        used = sum(total - self.pids.get(pid, 0) for pid, total in after.items())
+        others = sum(map(cpu_ns, self.others)) - self.used_by_others + int((_own_seconds() - self.children) * 1e9)
+        foreign = max(0, busy_ns() - self.machine - used - others)
+        return Round(outcome, used, seconds, foreign, ended=len(self.pids.keys() - after.keys()))
+
+
+def _own_seconds() -> float:
+    """CPU seconds of the harness and of the generators it waited for."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+class Rounds:
+    """Carries the rounds of one scenario out; `step` is told after each."""
+
+    def __init__(self, harness: Harness, target: Target, step: Callable[[], None] = lambda: None) -> None:
+        self.harness = harness
+        self.target = target
+        self.step = step
+
+    def once(self, proxy: Proxy, traffic: Traffic, seconds: float | None = None) -> Round:
+        """One round of one proxy."""
+        cores = self.harness.layout.load
+        length = seconds or self.harness.options.seconds
+        plan = traffic.plan(proxy, length, processes=len(cores))
+        try:
+            if generator_name(traffic) == "wrk":
+                account = Account.open(proxy, self.target.pids())
+                return account.close(wrk.run(plan, cores))
+            return self._generated(proxy, plan, cores)
+        except GeneratorError as error:
+            said = "\n".join(f"{program!r}\n{program.tail()}" for program in proxy.programs)
+            raise GeneratorError(f"{error}\n{proxy.name} says:\n{said}") from error
+
+    def _generated(self, proxy: Proxy, plan: Plan, cores: Sequence[int]) -> Round:
+        with Generator(plan, cores) as load:
+            load.start()
+            account = Account.open(proxy, [*self.target.pids(), *load.pids()])
+            load.go()
+            return account.close(load.wait())
+
+    def warm(self, proxies: Iterable[Proxy], traffic: Traffic) -> None:
+        """A second of load for each, not counted: pools fill, allocators settle. Then wait until all are at rest:
+        a process that still starts behind a proxy's workers is no part of what a request costs."""
+        started = list(proxies)
+        for proxy in started:
+            self.harness.say(f"warming {proxy.name} up")
+            self.once(proxy, traffic, 1)
+        self.harness.say("waiting until all are at rest")
+        deadline = time.monotonic() + PATIENCE
+        while not self._at_rest(started) and time.monotonic() < deadline:
+            pass
+
+    def _at_rest(self, proxies: Sequence[Proxy]) -> bool:
+        before = sum(cpu_ns(pid) for proxy in proxies for pid in proxy.pids())
+        time.sleep(REST)
+        after = sum(cpu_ns(pid) for proxy in proxies for pid in proxy.pids())
+        return after - before < REST_SHARE * REST * 1e9
+
+    def compare(
+        self, subject: Proxy, peers: Sequence[Proxy], traffic: Traffic, rounds: int | None = None
+    ) -> Comparison:
+        """Pairs of rounds: each peer's round stands beside one of the subject's own, and who is first changes."""
+        comparison = Comparison(subject.name, {peer.name: [] for peer in peers})
+        for number in range(rounds or self.harness.options.rounds):
+            if not peers:
+                comparison.alone.append(self._said(subject, traffic, number))
+            for index, peer in enumerate(peers):
+                if (number + index) % 2:
+                    theirs = self._said(peer, traffic, number)
+                    ours = self._said(subject, traffic, number)
+                else:
+                    ours = self._said(subject, traffic, number)
+                    theirs = self._said(peer, traffic, number)
+                comparison.pairs[peer.name].append((ours, theirs))
+        for proxy in (subject, *peers):
+            comparison.memory[proxy.name] = memory(proxy.pids(), proxy.setup.workers)
+        return comparison
+
+    def _said(self, proxy: Proxy, traffic: Traffic, number: int) -> Round:
+        self.harness.say(f"round {number + 1}: {proxy.name}")
+        found = self.once(proxy, traffic)
+        self.step()
+        return found

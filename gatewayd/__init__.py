@@ -1,0 +1,3 @@
+"""gatewayd: an API gateway you can hold in one hand."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,214 @@
+"""Rules that span several values, or reach outside: references, addresses, files. One function per section.
+
+What a single value may be is its type's business (`config.model`, `config.convert`); path templates and
+shadowed routes are the router's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from gatewayd.config import address as addresses
+from gatewayd.config import certificates
+from gatewayd.config.address import Address
+from gatewayd.config.certificates import PemError
+from gatewayd.config.faults import Faults, Locate, nowhere
+from gatewayd.config.keys import Key, join
+from gatewayd.config.model import Certificate, Document, ListenerTls, Route, StaticReply, Upstream
+from gatewayd.errors import Fault
+
+Broken = Mapping[str, Collection[str]]
+"""Names, by section, of tables that exist but have faults of their own and so are not in the document."""
+
+_OWN_FRAMING = {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
+
+
+def check(
+    document: Document,
+    locate: Locate = nowhere,
+    *,
+    broken: Broken | None = None,
+    now: datetime.datetime | None = None,
+) -> list[Fault]:
+    """All that is wrong with a document whose single values are right. `now` decides what has expired."""
+    faults = Faults(locate)
+    rules = _Check(document, faults, broken or {}, now or datetime.datetime.now(datetime.UTC))
+    rules.gateway()
+    rules.listeners()
+    for name, upstream in document.upstreams.items():
+        rules.upstream(("upstreams", name), upstream)
+    for name, service in document.services.items():
+        rules.refer(("services", name, "upstream"), "upstreams", service.upstream)
+        rules.policies(("services", name, "policies"), service.policies)
+    for name, route in document.routes.items():
+        rules.route(("routes", name), route)
+    return faults.found
+
+
+class _Check:
+    """The rules, with what they lean on."""
+
+    def __init__(self, document: Document, faults: Faults, broken: Broken, now: datetime.datetime) -> None:
+        self.document = document
+        self.faults = faults
+        self.now = now
+        self.names: dict[str, set[str]] = {
+            section: {*getattr(document, section), *broken.get(section, ())}
+            for section in ("listeners", "upstreams", "services", "policies")
+        }
+
+    def refer(self, key: Key, section: str, name: str) -> None:
+        """`name` at `key` must be one of the tables of `section`."""
+        if name not in self.names[section]:
+            what = "policy instance" if section == "policies" else section.removesuffix("s")
+            self.faults.choose(key, f"there is no {what} of this name", name, self.names[section])
+
+    def policies(self, key: Key, names: list[str]) -> None:
+        """Each of a list of policy instances must be defined."""
+        for index, name in enumerate(names):
+            self.refer((*key, index), "policies", name)
+
+    def gateway(self) -> None:
+        """The daemon's own tables."""
+        self.policies(("gateway", "policies"), self.document.gateway.policies)
+        self._writable(("gateway", "pid_file"), self.document.gateway.pid_file)
+        if self.document.access_log.enabled and self.document.access_log.path not in ("stdout", "stderr"):
+            self._writable(("access_log", "path"), self.document.access_log.path)
+
+    def listeners(self) -> None:
+        """There is one at least; no address is taken twice, the control listener's included."""
+        if not self.names["listeners"]:
+            self.faults.add(("listeners",), "no listener: nobody could connect", hint="add [listeners.http]")
+        taken: dict[Address, str] = {}
+        for name, listener in self.document.listeners.items():
+            key = ("listeners", name)
+            self._bind((*key, "address"), listener.address, taken)
+            self._networks((*key, "trusted_proxies"), listener.trusted_proxies)
+            if listener.proxy_protocol and not listener.trusted_proxies:
+                self.faults.add(key, "proxy_protocol without trusted_proxies refuses everyone")
+            if listener.tls is not None:
+                self._listener_tls((*key, "tls"), listener.tls)
+        if self.document.control.enabled:
+            self._bind(("control", "address"), self.document.control.address, taken)
+
+    def upstream(self, key: Key, upstream: Upstream) -> None:
+        """Targets that can be reached and share the load; TLS files that can be used."""
+        for index, target in enumerate(upstream.targets):
+            where = (*key, "targets", index, "address")
+            address = self._address(where, target.address)
+            if address and not address.path and not address.port:
+                self.faults.add(where, "the port is 0", target.address, allowed="a port from 1 to 65535")
+        if not any(target.weight for target in upstream.targets):
+            self.faults.add((*key, "targets"), "every weight is 0: no target would be picked")
+        if upstream.tls is not None:
+            self._file((*key, "tls", "ca"), upstream.tls.ca, certificates.check_authorities)
+            if upstream.tls.cert or upstream.tls.key:
+                self._pair((*key, "tls"), Certificate(upstream.tls.cert, upstream.tls.key))
+
+    def route(self, key: Key, route: Route) -> None:
+        """One answer, from what exists."""
+        answers = [name for name in ("service", "redirect", "reply") if getattr(route, name)]
+        if len(answers) != 1:
+            message = f"{' and '.join(answers)} exclude each other" if answers else "nothing answers it"
+            self.faults.add(key, message, allowed="exactly one of service, redirect, reply")
+        if route.service:
+            self.refer((*key, "service"), "services", route.service)
+        for index, listener in enumerate(route.listeners):
+            self.refer((*key, "listeners", index), "listeners", listener)
+        self.policies((*key, "policies"), route.policies)
+        if route.strip_prefix and not _below(route.path, route.strip_prefix):
+            self.faults.add(
+                (*key, "strip_prefix"),
+                "the route's path does not start with it",
+                route.strip_prefix,
+                allowed="a beginning of path, up to a slash, without parameters",
+            )
+        if route.reply is not None:
+            self._reply((*key, "reply"), route.reply)
+
+    def _reply(self, key: Key, reply: StaticReply) -> None:
+        if reply.body and reply.file:
+            self.faults.add((*key, "file"), "body and file exclude each other", reply.file)
+        self._file((*key, "file"), reply.file, certificates.read)
+        for name in reply.headers:
+            if name.lower() in _OWN_FRAMING:
+                self.faults.add((*key, "headers", name), "the gateway frames its replies itself")
+
+    def _listener_tls(self, key: Key, tls: ListenerTls) -> None:
+        for index, pair in enumerate(tls.certificates):
+            self._pair((*key, "certificates", index), pair)
+        self._file((*key, "client_ca"), tls.client_ca, certificates.check_authorities)
+        if tls.client_auth != "none" and not tls.client_ca:
+            self.faults.add(
+                (*key, "client_ca"), "missing", allowed="a PEM file, as client_auth asks for certificates"
+            )
+
+    def _pair(self, key: Key, pair: Certificate) -> None:
+        """A certificate and its key, each readable and fit for the other."""
+        certificate = None
+        try:
+            certificate = certificates.check_chain(pair.cert, self.now)
+        except PemError as error:
+            self.faults.add((*key, "cert"), str(error), pair.cert)
+        self._file((*key, "key"), pair.key or ".", lambda path: certificates.check_key(path, certificate))
+
+    def _file(self, key: Key, path: str, use: Callable[[str], object]) -> None:
+        """The file at `path`, if one is named, is of `use`."""
+        if path:
+            try:
+                use(path)
+            except PemError as error:
+                self.faults.add(key, str(error), path)
+
+    def _writable(self, key: Key, path: str) -> None:
+        if not path:
+            return
+        place = path if os.path.lexists(path) else Path(path).parent
+        if Path(path).is_dir() or not os.access(place, os.W_OK):
+            self.faults.add(key, "cannot be written", path, allowed="a file in a directory that exists")
+
+    def _address(self, key: Key, text: str) -> Address | None:
+        try:
+            return addresses.parse(text)
+        except ValueError as error:
+            self.faults.add(key, str(error), text, allowed="host:port, [::1]:port or unix:/path")
+            return None
+
+    def _bind(self, key: Key, text: str, taken: dict[Address, str]) -> None:
+        """An address to listen on, which nobody else does. Port 0 is another free port each time."""
+        address = self._address(key, text)
+        if address is None or not (address.port or address.path):
+            return
+        if address in taken:
+            self.faults.add(key, f"{taken[address]} listens there already", text)
+        taken.setdefault(address, join(key[:-1]))
+
+    def _networks(self, key: Key, networks: list[str]) -> None:
+        for index, network in enumerate(networks):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                self.faults.add(
+                    (*key, index),
+                    "no network",
+                    network,
+                    allowed='a CIDR such as "10.0.0.0/8"',
+                    hint=_network(network),
+                )
+
+
+def _network(text: str) -> str:
+    """The network around an address that has bits set beyond its prefix."""
+    try:
+        return f'did you mean "{ipaddress.ip_network(text, strict=False)}"?'
+    except ValueError:
+        return ""
+
+
+def _below(path: str, prefix: str) -> bool:
+    """Whether every path of a template starts with `prefix` and a slash, or is it."""
+    return path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/")

@@ -1,0 +1,151 @@
+"""Policies on routes: tables of the configuration become hooks, in the order of `policies.ORDER`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from msgspec import Struct
+
+from gatewayd import policies
+from gatewayd.config import model
+from gatewayd.config.convert import convert_policy
+from gatewayd.config.faults import Locate, nowhere
+from gatewayd.config.model import PolicyTable
+from gatewayd.core.clock import Clock
+from gatewayd.core.exchange import Exchange
+from gatewayd.core.policy import AccessHook, BuildContext, Hooks, LogHook, ReplyHook, Route, Verdict
+from gatewayd.errors import ConfigError, Fault
+from gatewayd.gateway.snapshot import ChainLink
+
+_log = logging.getLogger(__name__)
+
+
+class _Configs(Mapping[str, type[Struct]]):
+    """Each policy's `Config`; a policy's module is imported when its own is asked for."""
+
+    def __getitem__(self, name: str) -> type[Struct]:
+        if name not in policies.ORDER:
+            raise KeyError(name)
+        config: type[Struct] = policies.load(name).Config
+        return config
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(policies.ORDER)
+
+    def __len__(self) -> int:
+        return len(policies.ORDER)
+
+
+CONFIGS = _Configs()
+
+
+def build_links(
+    tables: dict[str, dict[str, Any]], clock: Clock, kept: dict[tuple[str, str], Any], locate: Locate = nowhere
+) -> tuple[dict[str, ChainLink], list[Fault]]:
+    """Every instance of `[policies]`, built once, and all that is wrong with them."""
+    links: dict[str, ChainLink] = {}
+    faults: list[Fault] = []
+    for instance, table in tables.items():
+        try:
+            links[instance] = _build_link(instance, table, BuildContext(instance, clock=clock, kept=kept), locate)
+        except ConfigError as error:
+            faults.extend(error.faults)
+    return links, faults
+
+
+def _build_link(instance: str, table: dict[str, Any], context: BuildContext, locate: Locate) -> ChainLink:
+    common, config, faults = convert_policy(CONFIGS, instance, table, locate)
+    if common is None or config is None:
+        raise ConfigError(faults)
+    try:
+        hooks = policies.load(common.policy).build(config, context)
+    except ConfigError as error:
+        below = [replace(fault, path=f"policies.{instance}.{fault.path}") for fault in error.faults]
+        raise ConfigError(below) from None
+    return ChainLink(instance, common.policy, common.mode, common.failure, _tempered(hooks, instance, common))
+
+
+def _tempered(hooks: Hooks, instance: str, common: PolicyTable) -> Hooks:
+    """Hooks that do as `mode` and `failure` say. Enforcing and failing closed is the plain case and costs nothing."""
+    access = hooks.access
+    if access is not None and (common.mode == "observe" or common.failure == "open"):
+        access = _lenient(access, instance, common.mode == "observe", common.failure == "open")
+    reply = hooks.reply
+    if reply is not None and common.mode == "observe":
+        reply = None  # what it would add or remove is no verdict to record
+    return Hooks(access, reply, hooks.log, hooks.explain)
+
+
+def _lenient(hook: AccessHook, instance: str, observe: bool, fail_open: bool) -> AccessHook:
+    def settle(exchange: Exchange, verdict: Verdict) -> Verdict:
+        if verdict is None or not observe:
+            return verdict
+        _note(exchange, instance, "observed")
+        return None
+
+    def failed(exchange: Exchange) -> Verdict:
+        _log.exception("policy %s failed; it fails open", instance)
+        _note(exchange, instance, "failed")
+        return None
+
+    async def wait(exchange: Exchange, waiting: Awaitable[Verdict]) -> Verdict:
+        try:
+            return settle(exchange, await waiting)
+        except Exception:
+            if not (fail_open or observe):
+                raise
+            return failed(exchange)
+
+    def lenient(exchange: Exchange) -> Verdict | Awaitable[Verdict]:
+        try:
+            verdict = hook(exchange)
+        except Exception:
+            if not (fail_open or observe):
+                raise
+            return failed(exchange)
+        if isinstance(verdict, Awaitable):
+            return wait(exchange, verdict)
+        return settle(exchange, verdict)
+
+    return lenient
+
+
+def _note(exchange: Exchange, instance: str, verdict: str) -> None:
+    if exchange.verdicts is None:
+        exchange.verdicts = []
+    exchange.verdicts.append((instance, verdict))
+
+
+def chain(links: dict[str, ChainLink], document: model.Document, route: model.Route) -> tuple[ChainLink, ...]:
+    """The links on `route`, in ORDER; within one policy gateway before service before route.
+
+    Of a policy that does not stack only the nearest instances run: the route's, else the service's, else the gateway's.
+    """
+    service = document.services.get(route.service)
+    levels: list[Sequence[str]] = [document.gateway.policies, service.policies if service else (), route.policies]
+    found: list[ChainLink] = []
+    for policy in policies.ORDER:
+        here = [[links[name] for name in level if name in links and links[name].policy == policy] for level in levels]
+        if not policies.load(policy).STACKS if any(here) else False:
+            here = [next(level for level in reversed(here) if level)]
+        for level in here:
+            found.extend(link for link in level if link not in found)
+    return tuple(found)
+
+
+def attach(route: Route, links: tuple[ChainLink, ...]) -> None:
+    """Put the hooks of `links` on the compiled `route`."""
+    access: list[tuple[str, AccessHook]] = []
+    reply: list[ReplyHook] = []
+    log: list[LogHook] = []
+    for link in links:
+        if link.hooks.access is not None:
+            access.append((link.instance, link.hooks.access))
+        if link.hooks.reply is not None:
+            reply.append(link.hooks.reply)
+        if link.hooks.log is not None:
+            log.append(link.hooks.log)
+    route.access, route.reply, route.log = tuple(access), tuple(reply), tuple(log)

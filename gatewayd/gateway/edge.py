@@ -1,0 +1,280 @@
+"""The edge: one worker's data path as a whole. Listeners, the pipeline and its snapshot, the sweep, the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from gatewayd.config.model import Document
+from gatewayd.core.clock import Clock, SystemClock
+from gatewayd.core.tasks import spawn
+from gatewayd.gateway.accept import Acceptor, Commit, prepare
+from gatewayd.gateway.build import Ground, build
+from gatewayd.gateway.pipeline import Pipeline
+from gatewayd.gateway.snapshot import Snapshot
+from gatewayd.observe.access_log import AccessLog
+from gatewayd.observe.metrics import (
+    CONNECTIONS_ACCEPTED,
+    CONNECTIONS_OPEN,
+    CONNECTIONS_REFUSED,
+    GENERATION,
+    REQUESTS_IN_FLIGHT,
+    WorkerMetrics,
+)
+from gatewayd.upstream.group import UpstreamGroup
+from gatewayd.wire.downstream import DownstreamConnection
+from gatewayd.wire.listener import ListenerState, Settings, Tally
+
+_log = logging.getLogger(__name__)
+
+SWEEP = 0.5
+"""Seconds between two sweeps at most: how late a deadline may be noticed."""
+QUICKEST_SWEEP = 0.05
+"""Seconds between two sweeps at least, however short the configured timeouts are."""
+
+
+class Edge:
+    """See `server.worker.Serving` for the order of calls."""
+
+    def __init__(self, worker: int, memory: memoryview, clock: Clock | None = None, secret: bytes = b"") -> None:
+        """`memory`: the daemon's shared cells. `secret` keys TLS session tickets: the same in all workers."""
+        self._secret = secret or os.urandom(32)
+        self._clock: Clock = clock or SystemClock()
+        self._metrics = WorkerMetrics(memory, worker)
+        self._ground = Ground(clock=self._clock)
+        self._tally = Tally()
+        self._listeners: dict[str, ListenerState] = {}
+        self._acceptors: dict[str, Acceptor] = {}
+        self._pipeline: Pipeline | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._sweep_every = SWEEP
+        self._started = False
+        self._draining = False
+        self._drain_deadline = self._idle_until = math.inf
+        self._drained = asyncio.Event()
+        self._leaving: list[tuple[float, UpstreamGroup]] = []  # of former generations, and when they are stopped
+
+    # -- generations ------------------------------------------------------------------------------------------
+
+    def apply(self, document: Document, slots: dict[str, int], generation: int) -> None:
+        """Serve `document` from now on. Raises `ConfigError`; what was served before is served on then."""
+        ground = self._ground
+        ground.slots = slots
+        snapshot = build(document, ground, generation)
+        log = self._log_for(document)
+        commits = {name: prepare(name, each, self._secret) for name, each in document.listeners.items()}
+        self._take_upstreams(snapshot)
+        if self._pipeline is None:
+            self._pipeline = Pipeline(snapshot, self._metrics, log)
+        self._pipeline.snapshot = snapshot
+        self._change_log(log)
+        self._configure_listeners(document, commits)
+        self._metrics.put(GENERATION, generation)
+        self._sweep_every = sweep_interval(document)
+
+    def _log_for(self, document: Document) -> AccessLog | None:
+        """The present access log if nothing about it changes, else a new one. Raises `ConfigError`."""
+        config = document.access_log
+        if self._pipeline is not None and config == self._pipeline.snapshot.document.access_log:
+            return self._pipeline.access_log
+        return AccessLog(config, self._clock, self._metrics) if config.enabled else None
+
+    def _change_log(self, log: AccessLog | None) -> None:
+        assert self._pipeline is not None
+        old, self._pipeline.access_log = self._pipeline.access_log, log
+        if old is not None and old is not log:
+            old.close()
+
+    def _take_upstreams(self, snapshot: Snapshot) -> None:
+        """Carry over what is known about targets; start what is new, stop what is gone once it is no longer in use."""
+        old = self._ground.upstreams
+        for name, group in snapshot.upstreams.items():
+            before = old.get(name)
+            if before is not group:
+                if before is not None:
+                    group.carry_over(before)
+                if self._started:
+                    spawn(group.start(), f"start upstream {name}")
+        until = self._clock.monotonic() + snapshot.document.gateway.drain_timeout
+        for name, group in old.items():
+            if snapshot.upstreams.get(name) is not group:
+                self._leaving.append((until, group))
+        self._ground.upstreams = snapshot.upstreams
+
+    def _configure_listeners(self, document: Document, commits: dict[str, Commit]) -> None:
+        for name, commit in commits.items():
+            acceptor, reopen = commit(self._acceptors.get(name))
+            acceptor.handshake_timeout = document.timeouts.handshake
+            self._acceptors[name] = acceptor
+            scheme = b"http" if acceptor.contexts is None else b"https"
+            state = self._listeners.get(name)
+            if state is None:
+                self._listeners[name] = self._listener_state(name, scheme, acceptor.settings(document))
+            else:
+                state.settings = acceptor.settings(document)
+                state.scheme = scheme
+            if reopen:
+                spawn(acceptor.reopen(), f"reopen {name}")
+
+    def _listener_state(self, name: str, scheme: bytes, settings: Settings) -> ListenerState:
+        assert self._pipeline is not None
+        handle, finished = self._pipeline.handle, self._pipeline.finished
+        return ListenerState(name, scheme, settings, handle, finished, self._tally, self._clock, self._refused)
+
+    def _refused(self, reason: str) -> None:
+        self._metrics.token(CONNECTIONS_REFUSED, reason)
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin what runs beside requests: name resolution, health checks, the sweep."""
+        self._started = True
+        await asyncio.gather(*(group.start() for group in self._ground.upstreams.values()))
+        self._sweep()
+
+    async def listen(self, name: str, sock: socket.socket) -> None:
+        """Accept for the listener `name` on `sock` as well."""
+        await self._acceptors[name].open(sock, self._connection_factory(name))
+
+    def _connection_factory(self, name: str) -> Callable[..., DownstreamConnection]:
+        state = self._listeners[name]
+        count = self._metrics.count
+
+        def make(address: tuple[str, int] | None = None) -> DownstreamConnection:
+            count(CONNECTIONS_ACCEPTED)
+            return DownstreamConnection(state, address)
+
+        return make
+
+    async def unlisten(self, name: str) -> None:
+        """Take what is queued, then accept no more for `name`; its connections stay."""
+        await self._acceptors[name].close()
+
+    async def stop(self) -> None:
+        """End everything at once."""
+        for acceptor in self._acceptors.values():
+            await acceptor.close()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._abort_all()
+        for group in [*self._ground.upstreams.values(), *(group for _, group in self._leaving)]:
+            await group.stop()
+        if self._pipeline is not None:
+            self._change_log(None)
+
+    @property
+    def connections(self) -> int:
+        """Callers' connections, tunnels included."""
+        return sum(len(state.connections) for state in self._listeners.values())
+
+    def reopen_logs(self) -> None:
+        """Open the access log anew."""
+        if self._pipeline is not None and self._pipeline.access_log is not None:
+            self._pipeline.access_log.reopen()
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` says about this worker."""
+        return {
+            "generation": self._pipeline.snapshot.generation if self._pipeline is not None else 0,
+            "connections": self.connections,
+            "draining": self._draining,
+            "upstreams": {name: group.status() for name, group in self._ground.upstreams.items()},
+        }
+
+    # -- drain ------------------------------------------------------------------------------------------------
+
+    def drain(self, timeout: float, idle_grace: float) -> None:
+        """Stop accepting; answer with `Connection: close`; close what idles after the grace, all after the timeout."""
+        now = self._clock.monotonic()
+        self._draining = True
+        self._drain_deadline = now + timeout
+        self._idle_until = now + idle_grace
+        for state in self._listeners.values():
+            state.draining = True
+        spawn(self._stop_accepting(), "stop accepting")
+
+    async def _stop_accepting(self) -> None:
+        await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors.values()))
+        self._sweep_drain(self._clock.monotonic())
+
+    async def drained(self) -> None:
+        """Wait for the end of the drain."""
+        await self._drained.wait()
+
+    def _sweep_drain(self, now: float) -> None:
+        if now >= self._drain_deadline:
+            self._abort_all()
+            self._drained.set()
+        elif not self.connections and all(acceptor.closed for acceptor in self._acceptors.values()):
+            self._drained.set()
+        elif now >= self._idle_until:
+            for state in self._listeners.values():
+                for connection in list(state.connections):
+                    connection.close_if_idle()
+
+    def _abort_all(self) -> None:
+        for state in self._listeners.values():
+            for connection in list(state.connections):
+                connection.shut_down()
+
+    # -- the sweep --------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        now = self._clock.monotonic()
+        try:
+            self._sweep_connections(now)
+            self._sweep_upstreams(now)
+            if self._pipeline is not None and self._pipeline.access_log is not None:
+                self._pipeline.access_log.tick(now)
+            if self._draining:
+                self._sweep_drain(now)
+        except Exception:
+            _log.exception("the sweep failed")
+        loop = asyncio.get_running_loop()
+        self._sweep_timer = loop.call_later(QUICKEST_SWEEP if self._draining else self._sweep_every, self._sweep)
+
+    def _sweep_connections(self, now: float) -> None:
+        due = []
+        busy = 0
+        for state in self._listeners.values():
+            for connection in state.connections:
+                if connection.exchange is not None:
+                    busy += 1
+                sink = connection.sink
+                if connection.deadline <= now or (sink is not None and sink.deadline <= now):
+                    due.append(connection)
+        self._metrics.put(CONNECTIONS_OPEN, self.connections)
+        self._metrics.put(REQUESTS_IN_FLIGHT, busy)
+        for connection in due:
+            if connection.deadline <= now:
+                connection.expire(now)
+            sink = connection.sink
+            if sink is not None and sink.deadline <= now:
+                sink.expire(now)
+
+    def _sweep_upstreams(self, now: float) -> None:
+        for group in self._ground.upstreams.values():
+            for target in group.targets:
+                if target.pool is not None:
+                    target.pool.sweep(now)
+        over = [group for until, group in self._leaving if until <= now]
+        if over:
+            self._leaving = [(until, group) for until, group in self._leaving if until > now]
+            for group in over:
+                spawn(group.stop(), f"stop upstream {group.name}")
+
+
+def sweep_interval(document: Document) -> float:
+    """Seconds between sweeps: a quarter of the shortest timeout, within bounds."""
+    timeouts = document.timeouts
+    times = [timeouts.head, timeouts.body_idle, timeouts.keepalive, timeouts.send_idle, timeouts.linger]
+    for service in document.services.values():
+        limits = service.timeouts
+        times += [limits.connect, limits.first_byte, limits.idle, limits.total, limits.tunnel_idle]
+    shortest = min((float(seconds) for seconds in times if seconds), default=SWEEP)
+    return min(SWEEP, max(QUICKEST_SWEEP, shortest / 4))

@@ -1,0 +1,140 @@
+"""What happens to an exchange, in order. The first page to read.
+
+    socket ► wire.downstream ► Pipeline.handle
+      1 match      the route, or a 404/405 made at build time
+      2 access     each hook: None → next; a Reply → answer it; an awaitable → wait, then go on
+      3 handler    answers: proxy, redirect, static reply
+      4 reply      the route's reply hooks (`Exchange.start_reply`)
+      5 send       wire.downstream, with back-pressure both ways
+      6 log        `Pipeline.finished`: always, exactly once; must not raise or wait
+
+Nothing here knows a policy by name or reads the configuration: that is `build`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from gatewayd.core.exchange import Exchange
+from gatewayd.core.policy import AccessHook, Reply, Route
+from gatewayd.core.problem import answer, problem
+from gatewayd.core.tasks import spawn
+from gatewayd.gateway.router import Miss
+
+if TYPE_CHECKING:
+    from gatewayd.gateway.snapshot import Snapshot
+    from gatewayd.observe.access_log import AccessLog
+    from gatewayd.observe.metrics import WorkerMetrics
+
+_log = logging.getLogger(__name__)
+
+TOO_LARGE = problem(413, "body_too_large", "the body is larger than this route takes")
+FAILED = problem(500, "policy_failed", "a policy could not decide, so the request was refused")
+
+
+class Pipeline:
+    """The way of every exchange of a worker. `snapshot` is replaced whole; an exchange ends on the one it began with."""
+
+    __slots__ = ("access_log", "metrics", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, metrics: WorkerMetrics, access_log: AccessLog | None) -> None:
+        self.snapshot = snapshot
+        self.metrics = metrics
+        self.access_log = access_log
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer `exchange`, now or later."""
+        route = self.snapshot.routers[exchange.listener].match(exchange)
+        if route.__class__ is not Route:
+            answer(exchange, _missed(route))
+            return
+        exchange.route = route
+        exchange.body_limit = limit = route.body_limit
+        if 0 < limit < exchange.body_length:
+            answer(exchange, TOO_LARGE)
+            return
+        for at, (name, hook) in enumerate(route.access, 1):
+            verdict = _decide(exchange, name, hook)
+            if verdict is not None:
+                if isinstance(verdict, Reply):
+                    _refuse(exchange, name, verdict)
+                else:
+                    spawn(_wait(exchange, name, verdict, route.access[at:]), f"policy {name}")
+                return
+        route.handler(exchange)
+
+    def finished(self, exchange: Exchange, now: float) -> None:
+        """Record `exchange`; its reply is complete, broken off, or nobody waits for it."""
+        self.metrics.record(exchange, now)
+        if self.access_log is not None:
+            self.access_log.write(exchange, now)
+        if exchange.route is not None:
+            for hook in exchange.route.log:
+                try:
+                    hook(exchange)
+                except Exception:
+                    _log.exception("a log hook of route %s failed", exchange.route.name)
+
+
+def _decide(exchange: Exchange, name: str, hook: AccessHook) -> Reply | Awaitable[Reply | None] | None:
+    try:
+        return hook(exchange)
+    except Exception:
+        return _failed(exchange, name)
+
+
+def _failed(exchange: Exchange, name: str) -> Reply:
+    """A policy that cannot run refuses."""
+    _log.exception("policy %s failed", name)
+    _note(exchange, name, "failed")
+    return FAILED
+
+
+def _refuse(exchange: Exchange, name: str, reply: Reply) -> None:
+    if reply is not FAILED:
+        _note(exchange, name, "refused" if reply.code else "answered")
+    answer(exchange, reply)
+
+
+def _note(exchange: Exchange, name: str, verdict: str) -> None:
+    if exchange.verdicts is None:
+        exchange.verdicts = []
+    exchange.verdicts.append((name, verdict))
+
+
+async def _wait(
+    exchange: Exchange,
+    name: str,
+    waiting: Awaitable[Reply | None],
+    rest: tuple[tuple[str, AccessHook], ...],
+) -> None:
+    """Go on with an exchange whose hook `name` has to wait for something."""
+    try:
+        verdict = await waiting
+    except Exception:
+        verdict = _failed(exchange, name)
+    for name, hook in rest:
+        if verdict is not None or exchange.status:
+            break
+        found = _decide(exchange, name, hook)
+        try:
+            verdict = found if found is None or isinstance(found, Reply) else await found
+        except Exception:
+            verdict = _failed(exchange, name)
+    if exchange.status:
+        return  # the caller has gone meanwhile
+    if verdict is not None:
+        _refuse(exchange, name, verdict)
+    else:
+        exchange.route.handler(exchange)  # type: ignore[union-attr]
+
+
+def _missed(miss: Miss) -> Reply:
+    if miss.status == 405:
+        return problem(405, "method_not_allowed", "the route has other methods", ((b"allow", miss.allow),))
+    return NOT_FOUND
+
+
+NOT_FOUND = problem(404, "route_not_found", "no route matches this request")

@@ -1,0 +1,155 @@
+"""The proxy handler: a service's targets answer. What does not depend on the request is prepared in `ProxyService`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gatewayd.config import model
+from gatewayd.core.clock import Clock
+from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange, Headers
+from gatewayd.core.policy import Handler
+from gatewayd.handlers.forward import Forward
+from gatewayd.rfc.forwarding import Via
+from gatewayd.rfc.headers import values
+from gatewayd.rfc.rewrite import Asked, Rewriting
+from gatewayd.upstream.group import UpstreamGroup
+from gatewayd.upstream.pool import Pool
+from gatewayd.upstream.target import Target
+from gatewayd.wire.upstream import UpstreamConnection
+
+_pair = b": ".join
+_METHODS_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
+
+
+class ProxyService:
+    """A service as compiled for a route: where requests go, what is changed on the way, how long it may take."""
+
+    __slots__ = (
+        "_via", "clock",
+        "failure_statuses", "group", "host", "open_pool", "path_rewriter", "retries", "retry_statuses", "rewriting", "scheme",
+        "timeouts", "upgrades", "via",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        service: model.Service,
+        group: UpstreamGroup,
+        open_pool: Callable[[Target], Pool[UpstreamConnection]],
+        clock: Clock,
+        via: Via,
+        upgrades: frozenset[bytes] = frozenset(),
+        path_rewriter: Callable[[bytes], bytes] | None = None,
+        rewriting: Rewriting | None = None,
+    ) -> None:
+        """`open_pool` gives a target its connection pool when it is used for the first time."""
+        self.group = group
+        self.open_pool = open_pool
+        self.clock = clock
+        self._via = via
+        self.via = via.value(b"1.1", [])  # of a message that has none yet
+        self.upgrades = upgrades
+        self.path_rewriter = path_rewriter
+        self.rewriting = rewriting
+        self.scheme = b"http" if group.config.tls is None else b"https"  # spoken to targets
+        self.timeouts = service.timeouts
+        self.retries = service.retries
+        self.failure_statuses = frozenset(group.config.passive_health.statuses)
+        self.retry_statuses = frozenset(service.retries.statuses)
+        self.host: bytes | None = None  # None: the caller's; b"": the target's
+        if service.host != "preserve":
+            self.host = b"" if service.host == "target" else service.host.encode()
+
+    def loops(self, exchange: Exchange) -> bool:
+        """Whether the request has come by here too often."""
+        for name, _ in exchange.withheld:
+            if name == b"via":
+                return self._via.loops(values(exchange.withheld, b"via"))
+        return False
+
+    def request_head(self, exchange: Exchange, target: Target) -> bytes:
+        """The head that is sent to a target, written anew from the exchange alone (RFC 9112 §3)."""
+        path = self.sent_path(exchange)
+        if exchange.query is not None:
+            path = b"%b?%b" % (path, exchange.query)
+        host = self.sent_host(exchange, target)
+        fields: Headers = [
+            *exchange.headers,
+            *exchange.forwarding,
+            (b"via", self._via_of(exchange)),
+            (b"x-request-id", exchange.request_id),
+        ]
+        if exchange.body_length or exchange.upgrade or exchange.method in _METHODS_WITH_CONTENT:
+            self._frame(exchange, fields)
+        lines = b"\r\n".join(map(_pair, fields))
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n\r\n" % (exchange.method, path, host, lines)
+
+    def sent_path(self, exchange: Exchange) -> bytes:
+        """The path the target is asked for."""
+        return exchange.path if self.path_rewriter is None else self.path_rewriter(exchange.path)
+
+    def sent_host(self, exchange: Exchange, target: Target) -> bytes:
+        """The Host the target gets."""
+        host = exchange.host if self.host is None else self.host
+        return host or (b"localhost" if target.path else target.address.encode())
+
+    def undo_rewriting(self, headers: Headers, exchange: Exchange, target: Target) -> None:
+        """Make a reply's `Location` and cookies say what the caller's side calls things."""
+        if self.rewriting is not None:
+            sent_host = self.sent_host(exchange, target)
+            asked = Asked(
+                exchange.scheme,
+                exchange.host,
+                self.scheme,
+                sent_host,
+                target.address.encode(),
+                self.sent_path(exchange),
+            )
+            self.rewriting.apply(headers, asked)
+
+    def _via_of(self, exchange: Exchange) -> bytes:
+        for name, _ in exchange.withheld:
+            if name == b"via":
+                return self._via.value(exchange.http_version, values(exchange.withheld, b"via"))
+        return self.via if exchange.http_version == b"1.1" else self._via.value(exchange.http_version, [])
+
+    def _frame(self, exchange: Exchange, fields: Headers) -> None:
+        length = exchange.body_length
+        if length == UNKNOWN_LENGTH:
+            fields.append((b"transfer-encoding", b"chunked"))
+        elif length or exchange.method in _METHODS_WITH_CONTENT:
+            fields.append((b"content-length", b"%d" % length))
+        if exchange.expects_continue and length:
+            fields.append((b"expect", b"100-continue"))
+        if exchange.upgrade and self.may_upgrade(exchange.upgrade) and not length:
+            fields.append((b"connection", b"upgrade"))
+            fields.append((b"upgrade", exchange.upgrade))
+
+    def may_upgrade(self, protocol: bytes) -> bool:
+        """Whether the route lets callers switch to `protocol`; never to h2c, which would bypass every check behind."""
+        if protocol.startswith(b"h2c") or b"," in protocol:
+            return False
+        return protocol in self.upgrades or b"*" in self.upgrades
+
+
+def path_rewriter(strip_prefix: str, add_prefix: str) -> Callable[[bytes], bytes] | None:
+    """What turns a caller's path into the target's; None if they are the same. Prefixes end at a segment's end."""
+    stripped, added = strip_prefix.rstrip("/").encode(), add_prefix.rstrip("/").encode()
+    if not stripped and not added:
+        return None
+    cut = len(stripped)
+
+    def rewrite(path: bytes) -> bytes:
+        if cut and path.startswith(stripped) and path[cut : cut + 1] in (b"/", b""):
+            path = path[cut:]
+        return added + path or b"/"
+
+    return rewrite
+
+
+def handler(service: ProxyService) -> Handler:
+    """A handler that sends exchanges to `service`."""
+
+    def proxy(exchange: Exchange) -> None:
+        Forward(exchange, service).start()
+
+    return proxy

@@ -1,0 +1,1 @@
+"""What the data path leaves behind: numbers in shared memory and lines in the access log."""

@@ -1,0 +1,168 @@
+"""The control process: /livez /readyz /status /metrics and POST /reload, over aiohttp. No traffic depends on it.
+
+It knows nothing itself: it reads the metrics' shared memory and asks the supervisor for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from gatewayd.config import address as addresses
+from gatewayd.errors import ConfigError
+from gatewayd.observe import metrics
+from gatewayd.server import exposition, log, shared_memory
+from gatewayd.server.channel import AnyMessage, Channel, ChannelError, Observe, Ready, Reload, Status
+from gatewayd.server.process import ignore_signals, numbers
+
+_NICENESS = 5
+_PATIENCE = 5.0
+"""Seconds the supervisor gets to answer."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Control:
+    """The application. `observe` is what the supervisor said of the metrics, and where it thinks this listens."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._memory = memory
+        self._observe = Observe("", {})
+        self._channel: Channel | None = None
+        self._over = asyncio.Event()
+        self.app = web.Application(middlewares=[_plain_errors, self._guard])
+        self.app.on_response_prepare.append(_unbranded)
+        self.app.router.add_get("/livez", self.livez)
+        self.app.router.add_get("/readyz", self.readyz)
+        self.app.router.add_get("/status", self.status)
+        self.app.router.add_get("/metrics", self.metrics)
+        self.app.router.add_post("/reload", self.reload)
+
+    async def run(self, channel: socket.socket, listening: socket.socket) -> None:
+        """Serve on `listening` until the supervisor hangs up."""
+        self._channel = Channel(channel, self.serve, self._over.set)
+        runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        await self._over.wait()
+        await runner.cleanup()
+
+    async def serve(self, message: AnyMessage, _: list[socket.socket]) -> bytes | None:
+        """What the supervisor says."""
+        if not isinstance(message, Observe):
+            raise ChannelError(f"the control process does not know {type(message).__name__}")
+        self._observe = message
+        return None
+
+    async def livez(self, _: web.Request) -> web.Response:
+        """The supervisor answers."""
+        await self._ask(Ready())
+        return web.json_response({"alive": True})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """200 when every worker serves the current generation, else 503: starting, draining, a worker down."""
+        found = await self._ask(Ready())
+        return _json(found, 200 if msgspec.json.decode(found)["ready"] else 503)
+
+    async def status(self, _: web.Request) -> web.Response:
+        """Everything the supervisor and its workers say of themselves."""
+        return _json(await self._ask(Status()))
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """The page for Prometheus. Made in a thread: with thousands of routes it takes a while."""
+        status = msgspec.json.decode(await self._ask(Status()))
+        page = await asyncio.to_thread(self._page, status)
+        return web.Response(body=page, headers={"Content-Type": exposition.CONTENT_TYPE})
+
+    async def reload(self, _: web.Request) -> web.Response:
+        """Load the configuration again: 200 and the generation, or 422 and what is wrong with it."""
+        try:
+            return _json(await self._ask(Reload(), patience=None))
+        except ConfigError as error:
+            return _json(msgspec.json.encode({"faults": error.faults}), 422)
+
+    def _page(self, status: dict[str, object]) -> bytes:
+        parts = msgspec.convert(status["parts"], list[int])
+        return exposition.page(status, metrics.read(self._memory, self._observe.slots, parts))
+
+    async def _ask(self, message: AnyMessage, patience: float | None = _PATIENCE) -> bytes:
+        assert self._channel is not None
+        try:
+            async with asyncio.timeout(patience):
+                return await self._channel.call(message)
+        except (ChannelError, TimeoutError) as error:
+            text = (
+                f"the supervisor does not answer: {error}" if str(error) else "the supervisor does not answer"
+            )
+            raise web.HTTPServiceUnavailable(text=text) from error
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """What changes something is refused to web pages: to names that only point here, and to other origins."""
+        if request.method == "POST" and (
+            "Origin" in request.headers or not trusted_host(request.host, self._observe.address)
+        ):
+            raise web.HTTPForbidden(text="not from there: ask by a loopback address or the configured one")
+        return await handler(request)
+
+
+def trusted_host(host: str, configured: str) -> bool:
+    """Whether a Host header names this machine by loopback, or by the address that is `configured`.
+
+    A name that somebody's DNS points at this machine is neither (DNS rebinding).
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        known = addresses.parse(configured)
+    except ValueError:
+        return False
+    if name in ("localhost", known.host) and name:
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as JSON, for programs."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        body = msgspec.json.encode({"error": error.text or error.reason})
+        allow = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        return web.Response(status=error.status, body=body, content_type="application/json", headers=allow)
+
+
+async def _unbranded(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "gatewayd"
+
+
+def _json(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def main() -> None:
+    """Run as the control process that the command line describes."""
+    ignore_signals()
+    os.nice(_NICENESS)
+    options = numbers(sys.argv[1:])
+    log.set_up("control")
+
+    async def run() -> None:
+        control = Control(shared_memory.attach(options["memory"]))
+        await control.run(socket.socket(fileno=options["channel"]), socket.socket(fileno=options["socket"]))
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

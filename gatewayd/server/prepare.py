@@ -1,0 +1,125 @@
+"""From a file to a configuration that can be served: what `run`, a reload and `gatewayd check` do alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from gatewayd.config.faults import Locate
+from gatewayd.config.load import load
+from gatewayd.config.model import Document
+from gatewayd.errors import ConfigError, Fault
+from gatewayd.observe import metrics
+from gatewayd.server.sockets import CONTROL, AddressError, Wanted, key_of, path_of, place, probe
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What only the data path knows of right and wrong: each policy's `Config`, and whether a document can be built."""
+
+    policies: Mapping[str, type[msgspec.Struct]]
+    verify: Callable[[Document, Locate], Collection[Fault]]
+
+
+Held = Callable[[Document], Collection[str]]
+MAX_WORKERS = metrics.MAX_WORKERS // 2
+"""Half of the parts of shared memory: while workers drain, others may run in their stead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration without faults. `packed` is its raw form as msgpack, for the workers."""
+
+    document: Document
+    packed: bytes
+    locate: Locate
+
+    def __repr__(self) -> str:
+        return "Prepared()"  # a document holds secrets
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """The same faults with their files and lines."""
+        return ConfigError([located(fault, self.locate) for fault in error.faults])
+
+
+def _nothing(_: Document) -> Collection[str]:
+    return ()
+
+
+def prepare(
+    path: str, environ: Mapping[str, str], rules: Rules | None = None, held: Held = _nothing
+) -> Prepared:
+    """Load, check and, with `rules`, build the configuration at `path`; see whether its addresses are free.
+
+    `held` tells the keys of sockets the daemon has already. Raises `ConfigError` with everything that is wrong.
+    """
+    loaded = load(path, environ, rules.policies if rules else None)
+    document = loaded.document
+    faults = [
+        *_workers(document),
+        *_addresses(document, held(document)),
+        *(rules.verify(document, loaded.locate) if rules else ()),
+    ]
+    if faults:
+        raise ConfigError([located(fault, loaded.locate) for fault in faults])
+    return Prepared(document, msgspec.msgpack.encode(loaded.raw), loaded.locate)
+
+
+def located(fault: Fault, locate: Locate) -> Fault:
+    """`fault` with the file and line of its key, if it has none yet."""
+    if fault.file:
+        return fault
+    file, line = locate(fault.path)
+    return replace(fault, file=file, line=line)
+
+
+def wanted(document: Document) -> dict[str, Wanted]:
+    """The addresses `document` wants, by listener; the control listener's under `CONTROL`."""
+    listeners = {name: Wanted(each.address, each.backlog) for name, each in document.listeners.items()}
+    if document.control.enabled:
+        listeners[CONTROL] = Wanted(document.control.address, 128, share=False)
+    return listeners
+
+
+def worker_count(document: Document) -> int:
+    """How many workers `document` wants; "auto" is one per core this process may use."""
+    if document.gateway.workers != "auto":
+        return document.gateway.workers
+    return max(1, min(len(os.sched_getaffinity(0)), _core_quota(), MAX_WORKERS))
+
+
+def _core_quota() -> int:
+    """Cores' worth of time the control group grants, rounded up (cgroup v2 `cpu.max`: quota and period)."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+    except (OSError, ValueError):
+        return MAX_WORKERS
+    return -(-int(quota) // int(period)) if quota.isdigit() else MAX_WORKERS
+
+
+def _workers(document: Document) -> list[Fault]:
+    workers = document.gateway.workers
+    if workers == "auto" or 1 <= workers <= MAX_WORKERS:
+        return []
+    return [Fault("gateway.workers", "so many cannot run", str(workers), f'1 to {MAX_WORKERS}, or "auto"')]
+
+
+def _addresses(document: Document, held: Collection[str]) -> list[Fault]:
+    """Addresses that cannot be had. One that stands twice is a fault that `check` finds."""
+    faults = []
+    for name, listener in wanted(document).items():
+        reason = "" if key_of(name, listener.address) in held else _why_not(listener.address)
+        if reason:
+            faults.append(Fault(path_of(name), f"cannot listen there: {reason}", found=listener.address))
+    return faults
+
+
+def _why_not(address: str) -> str:
+    try:
+        return probe(place(address))
+    except AddressError as error:
+        return str(error)

@@ -1,0 +1,429 @@
+"""A caller's HTTP/1.1 connection: heads become exchanges, replies become bytes, one exchange at a time.
+
+Reading, in phases: HEAD (idle, or part of a head is in) → BODY → WAIT (the request is complete, the reply is not; what
+comes now is pipelined and waits) → HEAD … or LINGER (answered early: what still comes is thrown away so that the caller
+can read the reply) → CLOSED. No task and no timer per request: the worker's sweep calls `expire` when `deadline` is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import cast
+
+from gatewayd.core.exchange import UNKNOWN_LENGTH, BodySink, Exchange
+from gatewayd.core.problem import answer, problem
+from gatewayd.errors import RequestError
+from gatewayd.rfc.forwarding import Edges
+from gatewayd.wire import replies
+from gatewayd.wire.framing import ChunkedReader, FramingError, LengthReader
+from gatewayd.wire.heads import read_request_head
+from gatewayd.wire.listener import ListenerState, tally_key
+from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT, Replying
+from gatewayd.wire.request import fill
+from gatewayd.wire.tls import TlsFacts, peer_facts
+from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch
+
+PIPELINED = 64 * 1024
+"""Bytes of pipelined requests held while one is answered; then reading stops."""
+BLANK_LINES = 4
+"""Empty lines ignored before a request line (RFC 9112 §2.2 asks for one at least)."""
+
+
+class DownstreamConnection(Replying):
+    """One connection of a caller; the `Downstream` of its exchanges."""
+
+    __slots__ = (
+        "address", "admitted", "body_watch", "busy", "early", "early_end", "edges", "eof", "paused", "port", "requests",
+        "send_watch", "tls",
+    )  # fmt: skip
+
+    def __init__(self, state: ListenerState, address: tuple[str, int] | None = None) -> None:
+        """`address` is the caller's, where the transport does not tell it (PROXY protocol)."""
+        super().__init__(state)
+        self.busy = False  # heads are being taken from the buffer further up the stack
+        self.requests = 0
+        self.eof = False
+        self.paused = False
+        self.early: list[bytes] | None = None  # body that came before anyone asked for it
+        self.early_end = False
+        self.body_watch: BodyWatch | None = None
+        self.send_watch: SendWatch | None = None
+        self.address, self.port = address or ("", 0)
+        self.edges: Edges = None  # type: ignore[assignment]
+        self.tls: TlsFacts | None = None
+        self.admitted = False
+
+    # -- the connection's life ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        state = self.state
+        if not self.address:
+            peer = transport.get_extra_info("peername")
+            self.address, self.port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)
+        reason = state.tally.admit(tally_key(self.address), state.settings.limits)
+        if reason:
+            self.phase = CLOSED
+            state.on_refused(reason)
+            self._refuse_connection()
+            return
+        self.admitted = True
+        tls = transport.get_extra_info("ssl_object")
+        self.tls = None if tls is None else peer_facts(tls)
+        self.edges = Edges(state.settings.trusted, self.address, self.port, state.scheme)
+        self.deadline = state.clock.monotonic() + state.settings.timeouts.head
+        state.connections.add(self)
+
+    def _refuse_connection(self) -> None:
+        reply = replies.head(503, [(b"retry-after", b"1")], b"content-length: 0\r\n" + replies.CLOSE)
+        self.transport.write(reply)
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.phase = CLOSED
+        state = self.state
+        if self.admitted:
+            self.admitted = False
+            state.tally.leave(tally_key(self.address))
+            state.connections.discard(self)
+        sink, self.sink = self.sink, None
+        exchange = self.exchange
+        if exchange is not None:
+            if not self.replied:
+                exchange.status = exchange.status or 499
+                exchange.reason = exchange.reason or "caller_gone"
+                if sink is not None:
+                    sink.caller_gone()
+            self._log(exchange)
+        self.early = self.reader = None
+
+    def eof_received(self) -> bool:
+        """The caller sends no more: what it asked is answered still (half-close), then the connection ends."""
+        self.eof = True
+        self.keep_alive = False
+        if self.phase == BODY:
+            self.phase = CLOSED
+            self.transport.abort()
+        return self.phase == WAIT and self.tls is None
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        phase = self.phase
+        if phase == HEAD:
+            self._heads(self.buffer + data if self.buffer else data)
+        elif phase == BODY:
+            self._body(data)
+        elif phase == WAIT:
+            self.buffer += data
+            if len(self.buffer) > PIPELINED:
+                self._pause()
+
+    def _heads(self, data: bytes) -> None:
+        """Take requests off `data` until one has to wait, or none is complete."""
+        self.busy = True
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 or data[0] == 13:
+                data, again = self._partial_head(data)
+                if again:
+                    continue
+                self.buffer = data
+                break
+            if end == len(data):
+                self.buffer = b""
+                self._begin(data)
+            else:
+                self.buffer = data[end:]
+                self._begin(data[:end])
+            if self.phase == BODY and self.buffer:
+                data, self.buffer = self.buffer, b""
+                self._body(data)
+            if self.phase != HEAD or not self.buffer:
+                break
+            data = self.buffer
+        self.busy = False
+
+    def _partial_head(self, data: bytes) -> tuple[bytes, bool]:
+        """(what is left of `data`, whether to look at it again). An incomplete head is refused as soon as it can be."""
+        for _ in range(BLANK_LINES):
+            if not data.startswith(b"\r\n"):
+                break
+            data = data[2:]
+        else:
+            if data.startswith(b"\r\n"):
+                self._refuse(RequestError(400, "malformed_request", "too many empty lines before the request line"))
+                return b"", False
+        if b"\r\n\r\n" in data:
+            return data, True
+        limits = self.state.settings.limits
+        if b"\r\n" not in data and len(data) > limits.target + 64:
+            self._refuse(RequestError(414, "target_too_long", f"the target is over {limits.target} bytes"))
+        elif len(data) > limits.head:
+            self._refuse(RequestError(431, "head_too_large", f"the head is over {limits.head} bytes"))
+        elif data.count(b"\n") != data.count(b"\r\n") or (b"\r" in data[:-1].replace(b"\r\n", b"")):
+            self._refuse(RequestError(400, "malformed_request", "a line does not end in CRLF"))
+        elif data and not self.buffer and self.requests:
+            self.deadline = self.state.clock.monotonic() + self.state.settings.timeouts.head
+        return (b"", False) if self.phase == LINGER else (data, False)
+
+    def _begin(self, head: bytes) -> None:
+        """One complete head: make the exchange and hand it on."""
+        state = self.state
+        settings = state.settings
+        exchange = self._new_exchange()
+        try:
+            limits = settings.limits
+            if len(head) > limits.head:
+                raise RequestError(431, "head_too_large", f"the head is over {limits.head} bytes")
+            parsed = read_request_head(head, limits.headers)
+            if len(parsed.target) > limits.target:
+                raise RequestError(414, "target_too_long", f"the target is over {limits.target} bytes")
+            terms = fill(exchange, parsed, state.scheme, settings.paths)
+        except RequestError as error:
+            self._refuse(error)
+            return
+        self.keep_alive = terms.keep_alive and self.requests < settings.limits.requests_per_connection
+        exchange.expects_continue = terms.continues
+        edges = self.edges
+        exchange.peer_trusted = edges.trusted
+        exchange.client, exchange.client_port, exchange.scheme, exchange.forwarding = edges.look(
+            exchange.host, exchange.withheld
+        )
+        length = exchange.body_length
+        if length:
+            self.phase = BODY
+            self.reader = ChunkedReader() if length == UNKNOWN_LENGTH else LengthReader(length)
+            self.body_watch = BodyWatch(0, exchange.started)
+            self.deadline = exchange.started + INTERVAL
+        state.handle(exchange)
+
+    def _new_exchange(self) -> Exchange:
+        state = self.state
+        self.requests += 1
+        self.exchange = exchange = Exchange()
+        exchange.downstream = self
+        exchange.listener = state.name
+        exchange.peer = exchange.client = self.edges.peer
+        exchange.client_port = self.port
+        exchange.tls = self.tls
+        exchange.request_id = state.request_ids()
+        exchange.started = state.clock.monotonic()
+        self.phase = WAIT
+        self.deadline = math.inf
+        self.replying = self.replied = False
+        return exchange
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer `error` in place of an exchange."""
+        exchange = self.exchange or self._new_exchange()
+        if error.close:
+            self.keep_alive = False
+            self.buffer = b""
+            self.phase = BODY  # what follows means nothing any more
+        answer(exchange, problem(error.status, error.code, error.detail))
+
+    def _body(self, data: bytes) -> None:
+        reader = self.reader
+        if reader is None:
+            return
+        try:
+            data = reader.feed(data)
+        except FramingError as error:
+            self._break_off(RequestError(400, "malformed_body", str(error)))
+            return
+        if reader.done:
+            self.buffer = reader.rest
+            self.phase = WAIT
+        exchange = self.exchange
+        if exchange is None or self.replied:
+            if reader.done:
+                self._done()  # the rest of a body that was answered already
+            return
+        exchange.body_received += len(data)
+        limit = exchange.body_limit
+        if 0 < limit < exchange.body_received:
+            self._break_off(RequestError(413, "body_too_large", f"the body is over {limit} bytes"))
+            return
+        self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        sink = self.sink
+        if sink is None:
+            if self.early is None:
+                self.early = []
+            if data:
+                self.early.append(data)
+            self.early_end = self.phase == WAIT
+            self._pause()
+            return
+        if data:
+            sink.body(data)
+        if self.phase == WAIT:
+            self._body_complete(sink)
+
+    def _body_complete(self, sink: BodySink) -> None:
+        self.deadline = math.inf
+        self.body_watch = None
+        reader, self.reader = self.reader, None
+        if not self.replied:
+            sink.body_end(reader.trailers if reader is not None else [])
+
+    def _break_off(self, error: RequestError) -> None:
+        """The request turned out wrong after it was handed on: say so if no reply has begun, else abort."""
+        sink, self.sink = self.sink, None
+        self.keep_alive = False
+        self.phase = BODY
+        self.reader = None
+        if sink is not None:
+            sink.caller_gone()
+        if self.replying:
+            self.abort()
+        elif self.exchange is not None:
+            answer(self.exchange, problem(error.status, error.code, error.detail))
+
+    # -- what handlers call (core.exchange.Downstream) ----------------------------------------------------------
+
+    def read_body(self, sink: BodySink) -> None:
+        self.sink = sink
+        if self.early is not None:
+            pieces, self.early = self.early, None
+            for piece in pieces:
+                sink.body(piece)
+            if self.early_end:
+                self.early_end = False
+                self._body_complete(sink)
+            if self.phase != CLOSED:
+                self._resume()
+
+    def pause_body(self) -> None:
+        if self.phase == BODY:
+            self._pause()
+
+    def resume_body(self) -> None:
+        if self.phase == BODY:
+            self._resume()
+
+    def _pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            self.transport.resume_reading()
+
+    def tunnel_closed(self) -> None:
+        """The tunnel that took the transport over has ended, and the exchange with it."""
+        self.replied = True
+        self.connection_lost(None)
+
+    # -- between exchanges --------------------------------------------------------------------------------------
+
+    def _log(self, exchange: Exchange) -> None:
+        self.exchange = None
+        self.state.finished(exchange, self.state.clock.monotonic())
+
+    def _done(self) -> None:
+        """The exchange is over on both sides."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        now = self.state.clock.monotonic()
+        self.exchange = self.sink = self.early = self.reader = self.body_watch = None
+        self.state.finished(exchange, now)
+        if not self.keep_alive:
+            self._close()
+            return
+        self.phase = HEAD
+        self.deadline = now + self.state.settings.timeouts.keepalive
+        if self.paused:
+            self._resume()
+        if self.buffer and not self.busy:
+            self._heads(self.buffer)
+
+    def _linger(self) -> None:
+        """Close without losing the reply: a close with unread input would reset the connection under it."""
+        exchange = self.exchange
+        self.phase = LINGER
+        self.buffer = b""
+        self.deadline = self.state.clock.monotonic() + self.state.settings.timeouts.linger
+        self._resume()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if exchange is not None:
+            self._log(exchange)
+
+    def _close(self) -> None:
+        if self.buffer and not self.eof:
+            self._linger()
+            return
+        self.phase = CLOSED
+        self.deadline = self.state.clock.monotonic() + INTERVAL
+        self.send_watch = self.send_watch or SendWatch(self.deadline)
+        self.transport.close()
+
+    # -- slow callers ---------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        now = self.state.clock.monotonic()
+        self.send_watch = SendWatch(now)
+        self.deadline = now + INTERVAL
+        if self.sink is not None:
+            self.sink.pause_reply()
+
+    def resume_writing(self) -> None:
+        self.send_watch = None
+        if self.sink is not None:
+            self.sink.resume_reply()
+
+    def expire(self, now: float) -> None:
+        """The sweep found `deadline` passed."""
+        self.deadline = math.inf
+        timeouts = self.state.settings.timeouts
+        if self.send_watch is not None:
+            self.deadline = now + INTERVAL
+            if self.send_watch.stalled(self.transport, timeouts.send_idle, now):
+                self._give_up("caller_reads_nothing")
+        elif self.phase == HEAD:
+            self._idle_too_long(timeouts.head)
+        elif self.phase == BODY and self.body_watch is not None and self.exchange is not None:
+            self.deadline = now + INTERVAL
+            why = self.body_watch.too_slow(self.exchange.body_received, not self.paused, timeouts, now)
+            if why:
+                self._break_off(RequestError(408, "body_too_slow", why))
+        elif self.phase == LINGER:
+            self.phase = CLOSED
+            self.transport.abort()
+
+    def _idle_too_long(self, head: float) -> None:
+        if self.buffer:
+            self._refuse(RequestError(408, "head_too_slow", f"the head was not complete after {head:g} s"))
+        else:
+            self.phase = CLOSED
+            self.transport.close()
+
+    def _give_up(self, reason: str) -> None:
+        if self.exchange is not None:
+            self.exchange.reason = reason
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            sink.caller_gone()
+        self.abort()
+
+    def close_if_idle(self) -> bool:
+        """Close the connection if no exchange is on it (the end of a drain's idle grace)."""
+        if self.phase == HEAD and not self.buffer:
+            self.phase = CLOSED
+            self.transport.close()
+            return True
+        return False
+
+    def shut_down(self) -> None:
+        """Close at once, whatever is under way (the end of a drain)."""
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            sink.caller_gone()
+        self.abort()

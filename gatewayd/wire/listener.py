@@ -1,0 +1,121 @@
+"""What all connections of one listener in one worker share: settings, counts, and the way into the pipeline."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Any
+
+from gatewayd.config.model import Limits, Timeouts
+from gatewayd.core.cidr import CidrSet
+from gatewayd.core.clock import Clock, SystemClock
+from gatewayd.core.exchange import Exchange
+from gatewayd.rfc.path import PathRules
+
+if TYPE_CHECKING:
+    from gatewayd.wire.downstream import DownstreamConnection
+
+
+class Settings:
+    """A listener's settings of one generation."""
+
+    __slots__ = ("limits", "paths", "proxy_protocol", "timeouts", "trusted")
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        timeouts: Timeouts = Timeouts(),
+        paths: PathRules = PathRules(),
+        trusted: CidrSet | None = None,
+        proxy_protocol: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.timeouts = timeouts
+        self.paths = paths
+        self.trusted = trusted
+        self.proxy_protocol = proxy_protocol
+
+
+class Tally:
+    """Connections open in this worker, over all listeners: in all and per address (per /64 for IPv6).
+
+    The table's size is bounded by `limits.connections`: an address stands in it only while it is connected.
+    """
+
+    __slots__ = ("by_address", "open")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.by_address: dict[str, int] = {}
+
+    def admit(self, address: str, limits: Limits) -> str:
+        """Count a connection in; a reason token when it is one too many (it is not counted then)."""
+        if self.open >= limits.connections:
+            return "connections"
+        held = self.by_address.get(address, 0)
+        if held >= limits.connections_per_address:
+            return "connections_per_address"
+        self.open += 1
+        self.by_address[address] = held + 1
+        return ""
+
+    def leave(self, address: str) -> None:
+        """Count an admitted connection out."""
+        self.open -= 1
+        held = self.by_address[address] - 1
+        if held:
+            self.by_address[address] = held
+        else:
+            del self.by_address[address]
+
+
+def tally_key(address: str) -> str:
+    """What an address counts as: itself for IPv4, its /64 for IPv6 (one subscriber commonly holds a /64)."""
+    if ":" not in address:
+        return address
+    packed = IPv6Address(address.partition("%")[0])
+    if packed.ipv4_mapped is not None:
+        return str(packed.ipv4_mapped)
+    return packed.exploded[:19]
+
+
+class ListenerState:
+    """One listener in one worker."""
+
+    __slots__ = (
+        "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "request_ids", "scheme",
+        "settings", "tally", "tunnels",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        scheme: bytes,
+        settings: Settings,
+        handle: Callable[[Exchange], None],
+        finished: Callable[[Exchange, float], None],
+        tally: Tally | None = None,
+        clock: Clock | None = None,
+        on_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.name = name
+        self.scheme = scheme
+        self.settings = settings
+        self.handle = handle
+        self.finished = finished
+        self.on_refused = on_refused
+        self.tally = tally or Tally()
+        self.clock: Clock = clock or SystemClock()
+        self.draining = False
+        self.connections: set[DownstreamConnection] = set()
+        self.tunnels: set[Any] = set()
+        self.request_ids = request_ids()
+
+
+def request_ids() -> Callable[[], bytes]:
+    """Unique ids, 32 hexadecimal digits: 80 random bits of this process and a count. Not secret, not to be guessed from outside."""
+    prefix = os.urandom(10).hex().encode()
+    count = itertools.count(1).__next__
+    return lambda: b"%b%012x" % (prefix, count())

@@ -1,0 +1,28 @@
+"""Reply heads as bytes: status lines made once, framing decided in one place (RFC 9112 §6.3)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from gatewayd.core.exchange import Headers
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+STATUS_LINES = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, b"")) for n in range(100, 600)}
+
+CLOSE = b"connection: close\r\n"
+KEEP_ALIVE = b"connection: keep-alive\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+
+_pair = b": ".join
+
+
+def head(status: int, headers: Headers, framing: bytes) -> bytes:
+    """A reply's head. `framing` are complete header lines."""
+    if not headers:
+        return b"%b%b\r\n" % (STATUS_LINES[status], framing)
+    return b"%b%b\r\n%b\r\n" % (STATUS_LINES[status], b"\r\n".join(map(_pair, headers)), framing)
+
+
+def length_line(length: int) -> bytes:
+    """The Content-Length field of a body of `length` bytes."""
+    return b"content-length: %d\r\n" % length

@@ -1,0 +1,129 @@
+"""The replying half of a caller's connection: framing decided, heads and bodies written."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from gatewayd.core.exchange import BodySink, Exchange, Headers
+from gatewayd.wire import replies
+from gatewayd.wire.framing import BodyReader, LengthReader, chunk, last_chunk
+from gatewayd.wire.listener import ListenerState
+from gatewayd.wire.watch import reset_on_close
+
+HEAD, BODY, WAIT, LINGER, CLOSED = range(5)
+"""What a connection reads at present (`wire.downstream`)."""
+
+DISCARDED = 64 * 1024
+"""Unread body bytes thrown away to keep a connection; with more to come it is closed instead."""
+
+
+class Replying(asyncio.Protocol):
+    """What handlers call to answer (`core.exchange.Downstream`). The reading half is `wire.downstream`'s."""
+
+    __slots__ = (
+        "bodyless", "buffer", "chunked_reply", "deadline", "exchange", "keep_alive", "phase", "reader", "replied",
+        "replying", "sink", "state", "transport",
+    )  # fmt: skip
+
+    def __init__(self, state: ListenerState) -> None:
+        self.state = state
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.exchange: Exchange | None = None
+        self.sink: BodySink | None = None
+        self.phase = HEAD
+        self.buffer = b""  # of heads to come
+        self.keep_alive = True
+        self.deadline = math.inf
+        self.reader: BodyReader | None = None  # of the request body; None without one, or if its framing is lost
+        self.replying = self.replied = self.chunked_reply = self.bodyless = False
+
+    def _done(self) -> None:
+        """The exchange is over on both sides."""
+
+    def _linger(self) -> None:
+        """Close without losing the reply."""
+
+    def _resume(self) -> None:
+        """Read on."""
+
+    def inform(self, status: int, headers: Headers) -> None:
+        exchange = self.exchange
+        if exchange is None or self.replying or exchange.http_version == b"1.0" or self.phase == CLOSED:
+            return
+        if status == 100:
+            exchange.expects_continue = False
+        self.transport.write(replies.head(status, headers, b""))
+
+    def start_reply(self, status: int, headers: Headers, length: int, first: bytes = b"") -> None:
+        exchange = self.exchange
+        if exchange is None or self.phase == CLOSED:
+            return
+        self.replying = True
+        bodyless = status in (204, 304) or exchange.method == b"HEAD"
+        exchange.reply_length = length
+        self.chunked_reply = False
+        if length >= 0:
+            framing = b"" if status == 204 else b"content-length: %d\r\n" % length
+        elif bodyless:
+            framing = b""
+        elif exchange.http_version == b"1.1":
+            framing = replies.CHUNKED
+            self.chunked_reply = True
+        else:
+            framing = b""
+            self.keep_alive = False
+        if self.phase == BODY and not self._worth_discarding(exchange):
+            self.keep_alive = False
+        if not self.keep_alive or self.state.draining:
+            self.keep_alive = False
+            framing += replies.CLOSE
+        elif exchange.http_version == b"1.0":
+            framing += replies.KEEP_ALIVE
+        data = replies.head(status, headers, framing)
+        self.bodyless = bodyless
+        if first and not bodyless:
+            exchange.body_sent += len(first)
+            data += chunk(first) if self.chunked_reply else first
+        self.transport.write(data)
+
+    def _worth_discarding(self, exchange: Exchange) -> bool:
+        reader = self.reader
+        return isinstance(reader, LengthReader) and reader.remaining <= DISCARDED and not exchange.expects_continue
+
+    def send_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None or self.bodyless or self.phase == CLOSED or self.transport.is_closing():
+            return
+        exchange.body_sent += len(data)
+        self.transport.write(chunk(data) if self.chunked_reply else data)
+
+    def end_reply(self, trailers: Headers) -> None:
+        if self.exchange is None or self.phase == CLOSED:
+            return
+        if self.chunked_reply:
+            self.transport.write(last_chunk(trailers))
+        self.replied = True
+        self.sink = None
+        if self.phase != BODY:
+            self._done()
+        elif self.keep_alive:
+            self._resume()  # the little that is left of the body is thrown away
+        else:
+            self._linger()
+
+    def abort(self) -> None:
+        self.phase = CLOSED
+        self.sink = None
+        reset_on_close(self.transport)
+        self.transport.abort()
+
+    def upgrade(self, headers: Headers, protocol: bytes) -> tuple[asyncio.Transport, bytes]:
+        """Send 101; returns the transport and what the caller sent already. The connection is no longer HTTP."""
+        extra = b"connection: upgrade\r\nupgrade: %b\r\n" % protocol
+        self.transport.write(replies.head(101, headers, extra))
+        self.phase = WAIT
+        self.deadline = math.inf
+        data, self.buffer = self.buffer, b""
+        self._resume()
+        return self.transport, data

@@ -1,0 +1,1 @@
+"""The house's rules: what reviews would otherwise have to look for."""
