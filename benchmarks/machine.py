@@ -29,24 +29,30 @@ LIBRARIES = ("aiohttp", "httptools", "uvloop", "hdrhistogram")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which cores the proxy under test, the load and the upstream run on. `separate`: no core has two of these jobs."""
+    """Which cores the proxy under test, the load and the upstream run on, for proxies of up to `workers` workers."""
 
+    workers: int
     proxy: tuple[int, ...]
     load: tuple[int, ...]
     upstream: tuple[int, ...]
-    separate: bool
+
+    @property
+    def separate(self) -> bool:
+        """Every worker has a core, and no core has two of the three jobs."""
+        shared = (set(self.proxy) & set(self.load)) | (set(self.load) & set(self.upstream))
+        return not shared and len(self.proxy) >= self.workers
 
     def describe(self) -> str:
         """One line for the report."""
-        if not (set(self.proxy) & set(self.load)):
-            text = f"proxy on {_cores(self.proxy)}, load on {_cores(self.load)}, upstream on {_cores(self.upstream)}"
-            return text if self.separate else f"{text} (load and upstream share)"
-        return f"proxy, load and upstream share {_cores(self.proxy)}: too few cores to pin them apart"
+        if set(self.proxy) & set(self.load):
+            return f"proxy, load and upstream share {_cores(self.proxy)}"
+        crowd = "" if len(self.proxy) >= self.workers else f" ({self.workers} workers share it)"
+        if self.load == self.upstream:
+            return f"proxy on {_cores(self.proxy)}{crowd}, load and upstream share {_cores(self.load)}"
+        return f"proxy on {_cores(self.proxy)}{crowd}, load on {_cores(self.load)}, upstream on {_cores(self.upstream)}"
 
     def for_workers(self, workers: int) -> tuple[int, ...]:
-        """The cores of a proxy with so many workers: as many as it has workers, all of them where cores are shared."""
-        if set(self.proxy) & set(self.load):
-            return self.proxy
+        """The cores of a proxy with so many workers: one each, as far as there are."""
         return self.proxy[:workers]
 
 
@@ -75,19 +81,20 @@ def _siblings(core: int) -> list[int]:
 def layout(cores: Sequence[int], workers: int) -> Layout:
     """Spread the three jobs over `cores` for proxies of up to `workers` workers.
 
-    The proxy gets one core a worker, the upstream half as many, the load as many as are left up to the proxy's
-    own number. Where that leaves too little, load and upstream share what the proxy leaves over; where nothing is
-    left over, all share everything and the report says so.
+    The proxy gets one core a worker but leaves a quarter of the machine, at least one core, to load and upstream; where
+    that is too few, workers share cores, so that CPU per request stays comparable and throughput does not. Of the
+    rest the upstream gets half as many cores as the proxy, the load up to as many; where one is left, they share it.
     """
     everything = tuple(cores)
-    rest = everything[workers:]
-    if not rest:
-        return Layout(everything, everything, everything, separate=False)
+    if len(everything) == 1:
+        return Layout(workers, everything, everything, everything)
+    proxies = min(workers, len(everything) - max(1, len(everything) // 4))
+    proxy, rest = everything[:proxies], everything[proxies:]
     if len(rest) == 1:
-        return Layout(everything[:workers], rest, rest, separate=False)
-    upstream = min(ceil(workers / 2), len(rest) // 2)
-    load = min(len(rest) - upstream, workers)
-    return Layout(everything[:workers], rest[upstream : upstream + load], rest[:upstream], separate=True)
+        return Layout(workers, proxy, rest, rest)
+    upstream = min(ceil(proxies / 2), len(rest) // 2)
+    load = min(len(rest) - upstream, proxies)
+    return Layout(workers, proxy, rest[upstream : upstream + load], rest[:upstream])
 
 
 def describe_machine(arguments: Sequence[str]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def workers(harness: Harness, step: Step) -> Result:
     found["scale"] = peer["throughput_ratio"]
     found["checks"].append(check(f"efficiency of {number} workers by CPU per request", found["efficiency"], 0.9, True))
     if not harness.layout.separate:
-        found["remarks"].append("too few cores to keep workers, load and upstream apart: throughput says little here")
+        found["remarks"].append("too few cores for all workers, load and upstream: throughput says nothing about scale")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import proxies
 from benchmarks.figures import check, middle, spread
 from benchmarks.harness import Harness
+from benchmarks.machine import allowed_cores
 from benchmarks.processes import StartError
 from benchmarks.proxies import Proxy, Setup
 
@@ -20,7 +21,6 @@ PATIENCE = 20.0
 def start(harness: Harness, step: Callable[[], None]) -> dict[str, Any]:
     """Start each proxy several times, by turns, and ask until it answers."""
     workers = max(2, harness.options.workers)
-    harness.arrange(workers)
     setup = Setup(harness.target().port, workers)
     kinds = ["gatewayd", *harness.peers()]
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -42,7 +42,7 @@ def start(harness: Harness, step: Callable[[], None]) -> dict[str, Any]:
         "workers": workers,
         "gatewayd": shown["gatewayd"],
         "peers": {kind: figure for kind, figure in shown.items() if kind != "gatewayd"},
-        "layout": harness.layout.describe(),
+        "layout": "every proxy on all cores",
         "remarks": [],
         "checks": [check(f"seconds to the first byte with {workers} workers", shown["gatewayd"]["start_s"], 1.0)],
     }
@@ -51,8 +51,7 @@ def start(harness: Harness, step: Callable[[], None]) -> dict[str, Any]:
 def _one(harness: Harness, kind: str, setup: Setup) -> float:
     """Seconds from the start of the process to the first byte of a reply that came from the upstream."""
     began = time.monotonic()
-    cores = harness.layout.for_workers(setup.workers)
-    proxy = proxies.start(harness.processes, kind, setup, harness.new_folder(kind), cores, wait=False)
+    proxy = proxies.start(harness.processes, kind, setup, harness.new_folder(kind), allowed_cores(), wait=False)
     try:
         while not answers(proxy.port):
             if time.monotonic() - began > PATIENCE:

@@ -189,16 +189,13 @@ class _Check:
 
     def _networks(self, key: Key, networks: list[str]) -> None:
         for index, network in enumerate(networks):
+            where = (*key, index)
             try:
                 ipaddress.ip_network(network)
             except ValueError:
-                self.faults.add(
-                    (*key, index),
-                    "no network",
-                    network,
-                    allowed='a CIDR such as "10.0.0.0/8"',
-                    hint=_network(network),
-                )
+                hint = "" if self.faults.hides(where) else _network(network)
+                allowed = 'a CIDR such as "10.0.0.0/8"'
+                self.faults.add(where, "no network", network, allowed=allowed, hint=hint)
 
 
 def _network(text: str) -> str:

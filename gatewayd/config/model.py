@@ -206,7 +206,7 @@ class Pool(Section, frozen=True):
 
 
 class ActiveHealth(Section, frozen=True):
-    """Probes sent by one worker on behalf of all; off without a path."""
+    """Probes, sent by every worker on its own; off without a path."""
 
     path: Prefix = ""  # what to GET, such as /health; "": no probes
     host: str = ""  # Host to send; "": the target's

@@ -134,6 +134,7 @@ class Exchange:
         "upstream_seconds",
         "upstream_started",
         "verdicts",
+        "via",
         "withheld",
     )
 
@@ -149,6 +150,7 @@ class Exchange:
         self.withheld: Headers = []  # what is not: Host, hop-by-hop, framing and forwarding fields, underscore twins
         self.http_version = b"1.1"
         self.body_length = 0  # bytes, UNKNOWN_LENGTH if chunked, 0 if there is no body
+        self.via = b""  # of the request, as received; b"" if it came straight from its origin
         self.expects_continue = False  # the caller waits for 100 (Continue) before it sends the body
         self.body_limit = 0  # bytes, 0 for none; policies may lower it
         self.upgrade = b""  # protocol asked for, lower case

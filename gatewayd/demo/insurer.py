@@ -214,12 +214,15 @@ class Insurer:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    """Wait for the end of a process that was asked to end; whoever takes too long is told, then made to."""
+    for harder in (signal.SIGQUIT, signal.SIGKILL):
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await process.wait()
+                return
+        except TimeoutError:
+            process.send_signal(harder)
+    await process.wait()
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
@@ -235,26 +238,27 @@ def _short(path: Path) -> Path:
 
 
 def commands(url: str, control: str, conf: Path, log: Path) -> str:
-    """What to try: one line for each thing the demo shows."""
+    """What to try: a line for each thing the demo shows."""
     python = _short(Path(sys.executable))
-    gatewayd = f"{python} -m gatewayd -c {_short(conf)}"
+    gatewayd = f"{python} -m gatewayd" + ("" if conf == Path.cwd() / "conf.toml" else f" -c {conf}")
     return f"""
 gatewayd listens on {url}, its control listener on {control}. In another terminal:
 
-  policies    curl -i {url}/v1/policies/POL-000123            # X-Served-By: two targets take turns
-  claims      curl -i {url}/v1/claims -H 'content-type: application/json' \\
-                   -d '{{"policy": "POL-000123", "loss": "hail"}}'
+  policies    curl -i {url}/v1/policies/POL-000123      # X-Served-By: which of two targets
+  claims      curl -i {url}/v1/claims -d '{{"policy": "POL-000123", "loss": "hail"}}'
   quotes      for i in $(seq 20); do curl -s -o /dev/null -w '%{{http_code}} ' \\
-                   '{url}/v1/quotes?product=motor&age=34&value=18000'; done     # one target is flaky
+                '{url}/v1/quotes?product=motor&age=34&value=18000'; done   # one target is flaky
   billing     curl -s {url}/v1/billing/accounts/POL-000123
-  documents   curl -o archive.pdf {url}/v1/documents/DOC-000123.pdf        # 50 MB; -r 0-99: a range
+  documents   curl -o archive.pdf {url}/v1/documents/DOC-000123.pdf    # 50 MB; -r 0-99: a range
               curl -T archive.pdf {url}/v1/documents/DOC-000123
-  telematics  curl -N {url}/v1/telematics/events                          # server-sent events
+  telematics  curl -N {url}/v1/telematics/events        # server-sent events
               {python} -m websockets ws{url[4:]}/v1/telematics/stream
-  legacy      curl -i '{url}/legacy/POLINQ?POLNO=000123'                  # one to three seconds
+  legacy      curl -i '{url}/legacy/POLINQ?POLNO=000123'        # one to three seconds
+  refusals    curl -i {url}/v2/policies; curl -i -X DELETE {url}/v1/policies/POL-000123
 
   which way   {gatewayd} explain GET {url}/v1/policies/POL-000123
-  reload      {gatewayd} reload         # after a change to conf.toml; a wrong one changes nothing
+  table       {gatewayd} routes
+  reload      {gatewayd} reload        # after a change to conf.toml; a wrong one changes nothing
   watch       {gatewayd} status
               curl -s {control}/metrics
               tail -f {_short(log)}

@@ -135,10 +135,18 @@ def _agree(one: bytes, other: bytes) -> bool:
 
 
 def _is_outside(one: Pattern, other: Pattern) -> bool:
-    """Whether the text around `one`'s parameter has a character that `other` never takes."""
-    if other.prefix or other.suffix or other.kind not in _ALPHABETS:
+    """Whether the text around `one`'s parameter has a character where `other` takes none of the kind."""
+    alphabet = _ALPHABETS.get(other.kind)
+    if alphabet is None:
         return False
-    return not _ALPHABETS[other.kind].issuperset(one.prefix + one.suffix)
+    before, behind = (
+        one.prefix[len(other.prefix) :],
+        one.suffix[: max(0, len(one.suffix) - len(other.suffix))],
+    )
+    if other.prefix or other.suffix:
+        # A value has one character at least, so only those next to the text around it are sure to be its own.
+        before, behind = before[:1], behind[-1:]
+    return not alphabet.issuperset(before + behind)
 
 
 def _range(pattern: Pattern) -> tuple[bytes, bytes]:

@@ -10,7 +10,6 @@ from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange, Headers
 from gatewayd.core.policy import Handler
 from gatewayd.handlers.forward import Forward
 from gatewayd.rfc.forwarding import Via
-from gatewayd.rfc.headers import values
 from gatewayd.rfc.rewrite import Asked, Rewriting
 from gatewayd.upstream.group import UpstreamGroup
 from gatewayd.upstream.pool import Pool
@@ -61,10 +60,7 @@ class ProxyService:
 
     def loops(self, exchange: Exchange) -> bool:
         """Whether the request has come by here too often."""
-        for name, _ in exchange.withheld:
-            if name == b"via":
-                return self._via.loops(values(exchange.withheld, b"via"))
-        return False
+        return exchange.via != b"" and self._via.loops([exchange.via])
 
     def request_head(self, exchange: Exchange, target: Target) -> bytes:
         """The head that is sent to a target, written anew from the exchange alone (RFC 9112 §3)."""
@@ -107,10 +103,9 @@ class ProxyService:
             self.rewriting.apply(headers, asked)
 
     def _via_of(self, exchange: Exchange) -> bytes:
-        for name, _ in exchange.withheld:
-            if name == b"via":
-                return self._via.value(exchange.http_version, values(exchange.withheld, b"via"))
-        return self.via if exchange.http_version == b"1.1" else self._via.value(exchange.http_version, [])
+        if not exchange.via and exchange.http_version == b"1.1":
+            return self.via
+        return self._via.value(exchange.http_version, [exchange.via] if exchange.via else [])
 
     def _frame(self, exchange: Exchange, fields: Headers) -> None:
         length = exchange.body_length

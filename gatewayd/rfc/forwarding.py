@@ -10,6 +10,7 @@ both. `X-Forwarded-Port` is never sent, for the port stands in `X-Forwarded-Host
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple, Protocol
 
@@ -21,6 +22,8 @@ MAX_HOPS = 32
 MAX_FORWARDED = 4096
 """Longest `Forwarded` value read (bytes)."""
 
+_REMEMBERED_BYTES = 256
+"""Longest claims that are remembered (bytes in all), for callers have a say in them."""
 _NO_TRUST: frozenset[str] = frozenset()
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~-]{1,253})(?::[0-9]{1,5})?")
 # forwarded-pair of RFC 7239 §4
@@ -73,65 +76,81 @@ class Edges:
         return self._sight
 
     def _look_through(self, host: bytes, withheld: HeaderList) -> Sight:
-        claims = _Claims(withheld)
-        chain, port = self._walk(claims)
-        scheme = claims.scheme if claims.scheme in (b"http", b"https") else self.scheme
-        if _HOST.fullmatch(claims.host):
-            host = claims.host.lower()
-        client = chain[0]
-        headers = forwarding_headers([address.encode() or b"unknown" for address in chain], host, scheme)
-        return Sight(client, self.port if len(chain) == 1 else port, scheme, headers)
-
-    def _walk(self, claims: _Claims) -> tuple[list[str], int]:
-        """The believed chain, client first and this connection's peer last, and the client's port (0: not told)."""
-        chain = [self.peer]
-        port = 0
-        for hop in reversed(claims.hops):
-            found = read_address(hop)
-            if found is None or len(chain) > MAX_HOPS:
-                break
-            address, port = found
-            chain.append(address)
-            if address not in self._trusted:
-                break
-        chain.reverse()
-        return chain, port
-
-
-class _Claims:
-    """What a trusted peer says: addresses from far to near, scheme and host; b"" where it says nothing.
-
-    Of several schemes or hosts the last is the one the peer itself wrote.
-    """
-
-    __slots__ = ("hops", "host", "scheme")
-
-    def __init__(self, withheld: HeaderList) -> None:
-        chains: list[bytes] = []
-        forwarded: list[bytes] = []
-        self.scheme = self.host = b""
+        chain: bytes | None = None
+        forwarded: tuple[bytes, ...] = ()
+        scheme = claimed = b""
+        size = 0
         for name, value in withheld:
             if name == b"x-forwarded-for":
-                chains.append(value)
+                chain = value if chain is None else b"%b,%b" % (chain, value)
             elif name == b"x-forwarded-proto":
-                self.scheme = value.rpartition(b",")[2].strip().lower()
+                scheme = value
             elif name == b"x-forwarded-host":
-                self.host = value.rpartition(b",")[2].strip()
+                claimed = value
             elif name == b"forwarded":
-                forwarded.append(value)
-        self.hops: list[bytes] = []
-        if chains:
-            nearest = b",".join(chains).rsplit(b",", MAX_HOPS + 1)
-            self.hops = [hop.strip(b" \t") for hop in nearest]
-        elif forwarded:
-            self._read_forwarded(forwarded)
+                forwarded = (*forwarded, value)
+            else:
+                continue
+            size += len(value)
+        judge = _judge if size <= _REMEMBERED_BYTES else _judge.__wrapped__
+        sight = judge(_Claims(self._trusted, self.peer, self.scheme, host, chain, forwarded, scheme, claimed))
+        return sight if sight.client_port >= 0 else sight._replace(client_port=self.port)
 
-    def _read_forwarded(self, values: list[bytes]) -> None:
-        found = [parameters for value in values for parameters in read_forwarded(value)]
-        self.hops = [parameters.get(b"for", b"unknown") for parameters in found]
-        if found:
-            self.scheme = self.scheme or found[-1].get(b"proto", b"").lower()
-            self.host = self.host or found[-1].get(b"host", b"")
+
+class _Claims(NamedTuple):
+    """What a trusted peer says; of several schemes or hosts the last counts, which it wrote itself."""
+
+    trusted: Addresses
+    peer: str
+    own_scheme: bytes
+    host: bytes
+    chain: bytes | None
+    forwarded: tuple[bytes, ...]
+    scheme: bytes
+    claimed_host: bytes
+
+
+@lru_cache(maxsize=1024)
+def _judge(claims: _Claims) -> Sight:
+    """What a trusted peer's claims come to; client port -1 where the client is the peer.
+
+    Remembered, because behind a load balancer the same callers come again and again over its connections.
+    """
+    hops, scheme, claimed = _read(claims)
+    chain, port = _walk(claims, hops)
+    if scheme not in (b"http", b"https"):
+        scheme = claims.own_scheme
+    host = claimed.lower() if _HOST.fullmatch(claimed) else claims.host
+    headers = forwarding_headers([address.encode() or b"unknown" for address in chain], host, scheme)
+    return Sight(chain[0], port, scheme, headers)
+
+
+def _read(claims: _Claims) -> tuple[list[bytes], bytes, bytes]:
+    """Addresses from far to near, scheme and host; b"" where nothing is said."""
+    scheme = claims.scheme.rpartition(b",")[2].strip().lower()
+    host = claims.claimed_host.rpartition(b",")[2].strip()
+    if claims.chain is not None:
+        return [hop.strip(b" \t") for hop in claims.chain.rsplit(b",", MAX_HOPS + 1)], scheme, host
+    found = [parameters for value in claims.forwarded for parameters in read_forwarded(value)]
+    nearest = found[-1] if found else {}
+    hops = [parameters.get(b"for", b"unknown") for parameters in found]
+    return hops, scheme or nearest.get(b"proto", b"").lower(), host or nearest.get(b"host", b"")
+
+
+def _walk(claims: _Claims, hops: list[bytes]) -> tuple[list[str], int]:
+    """The believed chain, client first and the peer last, and the client's port (0: not told, -1: the peer's)."""
+    chain = [claims.peer]
+    port = -1
+    for hop in reversed(hops):
+        found = read_address(hop)
+        if found is None or len(chain) > MAX_HOPS:
+            break
+        address, port = found
+        chain.append(address)
+        if address not in claims.trusted:
+            break
+    chain.reverse()
+    return chain, port
 
 
 def canonical(address: str) -> str:

@@ -102,9 +102,7 @@ class Breaker:
         requests, failures = self._requests.total(now), self._failures.total(now)
         if requests >= self._min_requests and failures >= self._failure_share * requests:
             self.opened += 1
-            _log.warning(
-                "upstream %s: breaker open, %d of %d exchanges failed", self.name, failures, requests
-            )
+            _log.warning("upstream %s: breaker open, %d of %d exchanges failed", self.name, failures, requests)
             self._open(now)
 
     def _tried(self, failed: bool, now: float) -> None:

@@ -156,12 +156,12 @@ class UpstreamGroup:
         """The attempt ended. `seconds`: until the reply's head, or until it failed.
 
         `failed`: by the target's fault: an `UpstreamError`, or a status among `passive_health.statuses`.
-        `retried`: another attempt follows, and the breaker waits for how that ends: one broken target among
-        sound ones is a matter of ejection.
+        `retried`: another attempt follows, and the breaker waits for how that ends.
         """
         target.in_flight -= 1
         self.budget.attempts.add(now)
-        if not retried:
+        # One broken target among sound ones is a matter of ejection: what still comes in from it is no news.
+        if not (retried or (failed and target.ejected_until)):
             self.breaker.record(failed, seconds, now)
         if now >= self._due:
             self._tick(now)

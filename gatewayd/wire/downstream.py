@@ -17,10 +17,9 @@ from gatewayd.errors import RequestError
 from gatewayd.rfc.forwarding import Edges
 from gatewayd.wire import replies
 from gatewayd.wire.framing import ChunkedReader, FramingError, LengthReader
-from gatewayd.wire.heads import read_request_head
 from gatewayd.wire.listener import ListenerState, tally_key
 from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT, Replying
-from gatewayd.wire.request import fill
+from gatewayd.wire.request import read_request
 from gatewayd.wire.tls import TlsFacts, peer_facts
 from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch
 
@@ -177,15 +176,11 @@ class DownstreamConnection(Replying):
             limits = settings.limits
             if len(head) > limits.head:
                 raise RequestError(431, "head_too_large", f"the head is over {limits.head} bytes")
-            parsed = read_request_head(head, limits.headers)
-            if len(parsed.target) > limits.target:
-                raise RequestError(414, "target_too_long", f"the target is over {limits.target} bytes")
-            terms = fill(exchange, parsed, state.scheme, settings.paths)
+            keep_alive = read_request(exchange, head, settings.paths, limits.headers + 1, limits.target)
         except RequestError as error:
             self._refuse(error)
             return
-        self.keep_alive = terms.keep_alive and self.requests < settings.limits.requests_per_connection
-        exchange.expects_continue = terms.continues
+        self.keep_alive = keep_alive and self.requests < settings.limits.requests_per_connection
         edges = self.edges
         exchange.peer_trusted = edges.trusted
         exchange.client, exchange.client_port, exchange.scheme, exchange.forwarding = edges.look(
@@ -205,6 +200,7 @@ class DownstreamConnection(Replying):
         self.exchange = exchange = Exchange()
         exchange.downstream = self
         exchange.listener = state.name
+        exchange.scheme = state.scheme
         exchange.peer = exchange.client = self.edges.peer
         exchange.client_port = self.port
         exchange.tls = self.tls

@@ -1,4 +1,4 @@
-"""From a parsed head to an exchange: the rules that need more than one field (RFC 9112 §3 and §6, RFC 9110 §7).
+"""From the bytes of one complete head to an exchange (RFC 9112 §3–6, RFC 9110 §7).
 
 Whatever two readers could take for two different requests is refused here, so that nothing behind has to ask.
 """
@@ -7,49 +7,76 @@ from __future__ import annotations
 
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange
 from gatewayd.errors import RequestError
-from gatewayd.rfc.headers import FORBIDDEN_CONNECTION_OPTIONS, connection_options
+from gatewayd.rfc.headers import FORBIDDEN_CONNECTION_OPTIONS, WITHHELD, connection_options
 from gatewayd.rfc.host import check_host
 from gatewayd.rfc.path import PathRules
 from gatewayd.rfc.target import parse_target
-from gatewayd.wire.heads import MAX_LENGTH, RequestHead
+from gatewayd.wire.fields import Field, FieldLines
 
+METHODS = frozenset(
+    b"GET HEAD POST PUT DELETE PATCH OPTIONS TRACE CONNECT QUERY ACL BIND CHECKOUT COPY LINK LOCK MERGE MKACTIVITY "
+    b"MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK UNLOCK "
+    b"UNSUBSCRIBE".split()
+)
+"""Methods that routes can be made for; others are answered 501."""
+
+_VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
-_TUNNELLED = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
+_HANDLED = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
+_lines = FieldLines(WITHHELD.__getitem__)
 
 
-class Terms:
-    """What a head says about its connection: `keep_alive`, and `continues` if 100 (Continue) is waited for."""
+def read_request(exchange: Exchange, head: bytes, rules: PathRules, max_headers: int, max_target: int) -> bool:
+    """Write what a complete `head`, its empty line included, asks for into `exchange`.
 
-    __slots__ = ("continues", "keep_alive")
-
-    def __init__(self) -> None:
-        self.keep_alive = True
-        self.continues = False
-
-
-def fill(exchange: Exchange, head: RequestHead, scheme: bytes, rules: PathRules) -> Terms:
-    """Write what `head` asks for into `exchange`; raises `RequestError`."""
-    method, target, version, exchange.headers, withheld = head
+    Returns whether the caller wants to keep the connection. `exchange.scheme` is the listener's. Raises
+    `RequestError`: 400 for what is malformed or ambiguous, 414 and 431 for what is too long, 417, 501 and 505.
+    """
+    lines = head[:-4].split(b"\r\n")
+    start = lines[0].split(b" ")
+    if len(start) != 3:
+        raise RequestError(400, "malformed_request", "the request line is not one method, one target, one version")
+    method, target, version = start
     exchange.method = method
-    exchange.http_version = version
-    exchange.withheld = withheld
-    exchange.scheme = scheme
-    terms = Terms()
-    if version == b"1.0":
-        terms.keep_alive = False
-    if withheld:
-        _read_withheld(exchange, terms, withheld)
-    elif version != b"1.0":
-        raise RequestError(400, "host_missing", "an HTTP/1.1 request needs one Host")
-    target_scheme, authority, exchange.path, exchange.query = parse_target(method, target, rules)
+    known = _VERSIONS.get(version)
+    if known is None or method not in METHODS:
+        raise _odd_request_line(method, version)
+    exchange.http_version = known
+    if len(target) > max_target:
+        raise RequestError(414, "target_too_long", f"the target is over {max_target} bytes")
+    if len(lines) > max_headers:
+        raise RequestError(431, "too_many_headers", f"more than {max_headers - 1} header fields")
+    del lines[0]
+    headers = exchange.headers
+    withheld = exchange.withheld
+    try:
+        for line in lines:
+            field = _lines[line]
+            if field.__class__ is tuple:
+                headers.append(field)
+            else:
+                withheld.append(field)
+    except ValueError as error:
+        raise RequestError(400, "malformed_request", str(error)) from None
+    keep_alive = _read_withheld(exchange, withheld, known == b"1.1")
+    scheme, authority, exchange.path, exchange.query = parse_target(method, target, rules)
     if authority is not None and method != b"CONNECT":
-        _check_authority(exchange, target_scheme or scheme, authority)
-    return terms
+        _check_authority(exchange, scheme or exchange.scheme, authority)
+    return keep_alive
 
 
-def _read_withheld(exchange: Exchange, terms: Terms, withheld: list[tuple[bytes, bytes]]) -> None:
+def _odd_request_line(method: bytes, version: bytes) -> RequestError:
+    if version[:5] == b"HTTP/" and len(version) == 8 and version not in _VERSIONS and version[5:8:2].isdigit():
+        return RequestError(505, "version_not_supported", "HTTP/1.0 and HTTP/1.1 are spoken here")
+    if version in _VERSIONS and method.isalpha() and method.isupper() and len(method) <= 32:
+        return RequestError(501, "method_not_implemented", "the method is not known here")
+    return RequestError(400, "malformed_request", "the request line is malformed")
+
+
+def _read_withheld(exchange: Exchange, withheld: list[Field], modern: bool) -> bool:
     host: bytes | None = None
     connection: list[bytes] | None = None
+    framed = 0
     for name, value in withheld:
         if name == b"host":
             if host is not None:
@@ -58,57 +85,63 @@ def _read_withheld(exchange: Exchange, terms: Terms, withheld: list[tuple[bytes,
         elif name == b"connection":
             connection = [*(connection or ()), value]
         elif name == b"content-length":
-            exchange.body_length = _length(exchange, value)
+            framed += 1
+            exchange.body_length = _length(value)
         elif name == b"transfer-encoding":
-            _transfer_coding(exchange, value)
+            framed += 1
+            exchange.body_length = _transfer_coding(value, modern)
+        elif name == b"via":
+            exchange.via = exchange.via + b", " + value if exchange.via else value
         elif name == b"expect":
-            _expectation(exchange, terms, value)
+            exchange.expects_continue = _expectation(value, modern)
         elif name == b"upgrade":
             exchange.upgrade = value.lower()
+    if framed > 1:
+        raise RequestError(400, "ambiguous_framing", "the body is framed twice")
     if host is not None:
         exchange.host = check_host(host)
-    elif exchange.http_version != b"1.0":
+    elif modern:
         raise RequestError(400, "host_missing", "an HTTP/1.1 request needs one Host")
     if connection is not None:
-        _options(exchange, terms, connection)
-    else:
-        exchange.upgrade = b""  # without the Connection option it is no upgrade (RFC 9110 §7.8)
+        return _options(exchange, connection, modern)
+    exchange.upgrade = b""  # without the Connection option it is no upgrade (RFC 9110 §7.8)
+    return modern
 
 
-def _length(exchange: Exchange, value: bytes) -> int:
-    if exchange.body_length or not value.isdigit() or len(value) > 19 or int(value) > MAX_LENGTH:
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
         raise RequestError(400, "bad_content_length", "Content-Length is not one number")
     return int(value)
 
 
-def _transfer_coding(exchange: Exchange, value: bytes) -> None:
-    if exchange.http_version == b"1.0" or exchange.body_length:
-        raise RequestError(400, "ambiguous_framing", "Transfer-Encoding beside other framing or on HTTP/1.0")
-    if value.lower() != b"chunked":
-        raise RequestError(501, "transfer_coding_not_implemented", "chunked is the one transfer coding known")
-    exchange.body_length = UNKNOWN_LENGTH
+def _transfer_coding(value: bytes, modern: bool) -> int:
+    if not modern:
+        raise RequestError(400, "ambiguous_framing", "Transfer-Encoding on HTTP/1.0")
+    if value.lower() == b"chunked":
+        return UNKNOWN_LENGTH
+    if not value or b"chunked" in value.lower():
+        raise RequestError(400, "ambiguous_framing", "Transfer-Encoding is not one chunked")
+    raise RequestError(501, "transfer_coding_not_implemented", "chunked is the one transfer coding known")
 
 
-def _expectation(exchange: Exchange, terms: Terms, value: bytes) -> None:
+def _expectation(value: bytes, modern: bool) -> bool:
     if value.lower() != b"100-continue":
         raise RequestError(417, "expectation_failed", "100-continue is the one expectation known")
-    terms.continues = exchange.http_version != b"1.0"
+    return modern
 
 
-def _options(exchange: Exchange, terms: Terms, values: list[bytes]) -> None:
+def _options(exchange: Exchange, values: list[bytes], modern: bool) -> bool:
     options = connection_options(values)
-    if options & FORBIDDEN_CONNECTION_OPTIONS:
-        raise RequestError(400, "forbidden_connection_option", "Connection names a field that must reach the target")
-    if b"close" in options:
-        terms.keep_alive = False
-    elif b"keep-alive" in options:
-        terms.keep_alive = True
-    if exchange.upgrade and (b"upgrade" not in options or exchange.http_version == b"1.0"):
+    if exchange.upgrade and (b"upgrade" not in options or not modern):
         exchange.upgrade = b""
-    named = options - _TUNNELLED
-    if named:
-        exchange.withheld.extend(pair for pair in exchange.headers if pair[0] in named)
-        exchange.headers = [pair for pair in exchange.headers if pair[0] not in named]
+    if not options <= _HANDLED:
+        if options & FORBIDDEN_CONNECTION_OPTIONS:
+            raise RequestError(
+                400, "forbidden_connection_option", "Connection names a field that must reach the target"
+            )
+        exchange.withheld.extend(pair for pair in exchange.headers if pair[0] in options)
+        exchange.headers = [pair for pair in exchange.headers if pair[0] not in options]
+    return b"close" not in options and (modern or b"keep-alive" in options)
 
 
 def _check_authority(exchange: Exchange, scheme: bytes, authority: bytes) -> None:

@@ -80,7 +80,7 @@ def load(context: ssl.SSLContext, cert: str, key: str, path: str, faults: list[F
             why = _why(error.reason or "")
         except OSError as error:
             why = f"the file cannot be read: {error.strerror}"
-    if why:
+    if why and not any(fault.path == where for fault in faults):
         faults.append(Fault(where, why, found=file))
 
 

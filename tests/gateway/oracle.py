@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from gatewayd.core.exchange import Exchange
@@ -84,7 +85,7 @@ def _host_rank(pattern: str, host: bytes) -> tuple[int, int] | None:
 
 def _pieces(path: str) -> tuple[list[tuple[str, str, str, str]], str | None]:
     """Segments as (before, name, type, behind), name "" for literals; and the tail's name, None without one."""
-    segments = path.split("/")[1:]
+    segments = re.split(r"/(?![^{]*\})", path)[1:]
     tail = None
     if segments[-1] == "*" or segments[-1].endswith("*}"):
         tail = segments.pop().strip("{*}")
@@ -95,8 +96,8 @@ def _pieces(path: str) -> tuple[list[tuple[str, str, str, str]], str | None]:
     return taken, tail
 
 
-def path_params(template: str, path: bytes) -> dict[str, bytes] | None:
-    """The parameters of `path` by `template`, None if it does not match."""
+@cache
+def _whole(template: str) -> re.Pattern[str]:
     pieces, tail = _pieces(template)
     parts = [
         re.escape(before) + (f"(?P<{name}>(?!/){_regex(kind)}){re.escape(behind)}" if name else "")
@@ -104,8 +105,14 @@ def path_params(template: str, path: bytes) -> dict[str, bytes] | None:
     ]
     whole = "".join("/" + part for part in parts)
     if tail is not None:
-        whole += f"(?:/(?P<{tail or 'unnamed'}>.*))?" if parts else f"/(?P<{tail or 'unnamed'}>.*)"
-    found = re.fullmatch(whole, path.decode())
+        rest = f"/(?P<{tail or 'unnamed'}>.*)"
+        whole += f"(?:{rest})?" if parts else rest
+    return re.compile(whole)
+
+
+def path_params(template: str, path: bytes) -> dict[str, bytes] | None:
+    """The parameters of `path` by `template`, None if it does not match."""
+    found = _whole(template).fullmatch(path.decode())
     if found is None:
         return None
     return {name: (value or "").encode() for name, value in found.groupdict().items() if name != "unnamed"}

@@ -135,6 +135,18 @@ def test_the_breaker_counts_exchanges_not_attempts():
     assert not a.available
 
 
+def test_late_failures_of_a_target_that_rests_do_not_open_the_breaker():
+    clock = FakeClock()
+    group = make_group(clock, make_upstream(A, B, passive_health=EASILY, breaker=model.Breaker(min_requests=4)))
+    a = group.targets[0]
+    for _ in range(50):
+        group.started(a)
+    for _ in range(50):
+        group.finished(a, 0.01, True, clock.now)
+    assert not a.available
+    assert group.breaker.closed
+
+
 # -- passive health
 
 
