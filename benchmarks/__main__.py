@@ -18,7 +18,7 @@ from benchmarks import plots, proxies, report
 from benchmarks.crowds import CrowdError
 from benchmarks.generator import GeneratorError
 from benchmarks.harness import Harness, Options
-from benchmarks.machine import complain, describe_machine, raise_file_limit
+from benchmarks.machine import complain, describe_machine, prepare
 from benchmarks.processes import StartError
 from benchmarks.scenarios import OPEN_LOOP_RATE, Scenario, all_scenarios
 
@@ -50,7 +50,7 @@ def main(
         chosen |= {"rounds": 3, "seconds": 1}
     options = Options(**{**chosen, "peers": chosen["peers"] or proxies.PEERS})
     scenarios = all_scenarios(rate)
-    raise_file_limit()
+    prepare()
     document: dict[str, Any] = {"machine": describe_machine(sys.argv[1:]), "skipped": {}, "broken": {}, "scenarios": []}
     try:
         measure([scenarios[name] for name in names or scenarios], options, document)

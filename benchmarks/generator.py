@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from benchmarks import histogram
-from benchmarks.machine import REPOSITORY, complain, raise_file_limit
+from benchmarks.machine import REPOSITORY, complain, prepare
 from benchmarks.processes import pinned
 
 START_DELAY = 0.05
@@ -262,7 +262,7 @@ def main(url: str, as_json: bool, method: str, **options: Any) -> None:
     plan = Plan(url=url, method=method.upper(), **options)
     if plan.processes > plan.connections:
         raise click.BadParameter("more processes than connections", param_hint="--processes")
-    raise_file_limit()
+    prepare()
     try:
         outcome = _watched(plan)
     except GeneratorError as error:

@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
         self.parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection that waits for its first request."""
         self.transport = transport  # type: ignore[assignment]
         self.run.free_up(self)
 
@@ -115,6 +116,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(self.run.request)  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came."""
         self.run.bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -122,11 +124,13 @@ class Connection(asyncio.Protocol):
             self.fail("malformed")
 
     def on_headers_complete(self) -> None:
+        """Replies to HEAD end here (RFC 9110 §9.3.2), which the parser cannot know."""
         if self.run.head_only and self.parser.get_status_code() >= 200:
             self.parser = httptools.HttpResponseParser(self)
             self.complete(200, True)
 
     def on_message_complete(self) -> None:
+        """A reply is whole; interim ones (RFC 9110 §15.2) do not count."""
         status = self.parser.get_status_code()
         if status >= 200:
             self.complete(status, self.parser.should_keep_alive())
@@ -151,6 +155,7 @@ class Connection(asyncio.Protocol):
         self.transport.abort()  # type: ignore[union-attr]
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended, whoever ended it."""
         self.run.lost(self)
 
 
@@ -211,7 +216,7 @@ class Run:
                 return
 
     async def measure(self, start: float, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Send from `start` (monotonic clock) for the plan's duration, wait for what is under way, return the outcome."""
+        """Send from `start` (monotonic clock) for the plan's duration and wait for what is under way: the outcome."""
         self.start, self.end = start, start + self.plan["duration"]
         await asyncio.sleep(max(0.0, start - time.monotonic()))
         if self.rate:

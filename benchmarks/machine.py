@@ -139,13 +139,14 @@ def _first_line(command: list[str], pattern: str) -> str:
     return found[0] if found else ""
 
 
-def raise_file_limit() -> int:
-    """Lift the soft limit of open files to the hard one; children inherit it. Returns the limit."""
+def prepare() -> None:
+    """Lift the soft limit of open files to the hard one, and look for programs where Debian puts servers: children
+    inherit both."""
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    os.environ["PATH"] = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin"
 
 
 def complain(text: str) -> None:

@@ -1,6 +1,6 @@
 """The obvious reverse proxy on aiohttp, as a first afternoon gives it: `web.Server`, `ClientSession`, streamed bodies.
 
-A peer in the benchmarks: it shows what the data path would cost had it been built so. Nothing in it is slowed down on purpose.
+A peer in the benchmarks: it shows what the data path would cost had it been built so. Nothing in it is slow on purpose.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
 
 
 class Running:
-    """A started program and every process descended from it: they share its kernel session, whoever their parent is now."""
+    """A started program and all processes descended from it: they share its kernel session, whoever their parent is."""
 
     def __init__(self, name: str, popen: subprocess.Popen[str], log: Path) -> None:
         self.name = name
@@ -187,7 +187,7 @@ def _stat_fields(pid: int) -> list[str]:
 
 
 def cpu_ns(pid: int) -> int:
-    """Nanoseconds of CPU, user and system, the threads of a process used (schedstat; ticks where the kernel has none)."""
+    """Nanoseconds of CPU, user and system, that a process used (schedstat; ticks where the kernel has none)."""
     total = 0
     with contextlib.suppress(OSError):
         for thread in os.scandir(f"/proc/{pid}/task"):

@@ -42,6 +42,7 @@ class Setup:
 
     @property
     def scheme(self) -> str:
+        """Of the URLs it is asked by."""
         return "https" if self.certificate else "http"
 
 

@@ -53,26 +53,32 @@ class Upstream(asyncio.Protocol):
         self.paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep account of it."""
         self.transport = transport  # type: ignore[assignment]
         self.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """What was left to send is sent to nobody."""
         self.connections.discard(self)
         self.left = 0
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
             self.transport.close()
 
     def on_message_begin(self) -> None:
+        """Another request."""
         self.url = b""
 
     def on_url(self, url: bytes) -> None:
+        """A piece of its target."""
         self.url += url
 
     def on_message_complete(self) -> None:
+        """Answer, now or when the delay is over."""
         if self.delay:
             asyncio.get_running_loop().call_later(self.delay, self.answer, self.url)
         else:
@@ -103,9 +109,11 @@ class Upstream(asyncio.Protocol):
             self.transport.write(chunk)
 
     def pause_writing(self) -> None:
+        """The other side takes no more for now."""
         self.paused = True
 
     def resume_writing(self) -> None:
+        """It takes more again."""
         self.paused = False
         self.pump()
 

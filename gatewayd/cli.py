@@ -234,6 +234,8 @@ def _print_table(columns: str, rows: Sequence[tuple[object, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if not rows:
+        return
     table = Table(*columns.split(), box=box.SIMPLE)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))

@@ -65,10 +65,9 @@ class _Reading:
 
     def _merge(self, table: dict[str, Any], file: str) -> None:
         for section, content in table.items():
-            self.sources.origins.setdefault((section,), file)
             known = self.merged.get(section)
             if section == "include":
-                self._keep_wrong_include(content)
+                self._keep_wrong_include(content, file)
             elif section not in self.merged:
                 self._put(self.merged, (section,), {} if isinstance(content, dict) else content, file)
                 known = self.merged[section]
@@ -86,10 +85,11 @@ class _Reading:
         table[name] = value
         self.sources.origins[key] = file
 
-    def _keep_wrong_include(self, content: Any) -> None:
+    def _keep_wrong_include(self, content: Any, file: str) -> None:
         """An `include` that is no list of texts is left for the walk over the types to complain of."""
         if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
             self.merged["include"] = content
+            self.sources.origins["include",] = file
 
     def _twice(self, key: Key, file: str) -> None:
         first = self.sources.file(key)

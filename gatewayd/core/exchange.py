@@ -156,7 +156,7 @@ class Exchange:
         self.upgrade = b""  # protocol asked for, lower case
         self.peer = ""  # address of the connection
         self.peer_trusted = False  # the connection comes from one of the listener's trusted proxies
-        self.forwarding: Headers = []  # X-Forwarded-* and Forwarded as the target gets them
+        self.forwarding = b""  # X-Forwarded-* and Forwarded as the target gets them: lines, each with its CRLF
         self.client = ""  # address of the caller, trusted proxies looked through
         self.client_port = 0
         self.tls: Any = None

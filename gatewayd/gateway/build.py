@@ -112,7 +112,7 @@ class _Build:
     def _upstream(self, name: str, config: model.Upstream) -> None:
         limits = self.document.limits
         try:
-            dialler = Dialler(config, limits, self._dial_timeout(name), self.ground.clock)
+            dialler = Dialler(config, limits, self._dial_timeout(name))
         except ConfigError as error:
             raise below(f"upstreams.{name}", error) from None
         known = self.ground.upstreams.get(name)

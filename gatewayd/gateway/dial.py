@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gatewayd.config import model
-from gatewayd.core.clock import Clock
 from gatewayd.core.exchange import Headers
 from gatewayd.errors import UpstreamError
 from gatewayd.upstream.pool import Pool
@@ -23,17 +22,16 @@ ConnectionPool = Pool[UpstreamConnection]
 class Dialler:
     """How one upstream's targets are reached. Raises `ConfigError` when made, if a TLS file is no good."""
 
-    def __init__(self, config: model.Upstream, limits: model.Limits, timeout: float, clock: Clock) -> None:
+    def __init__(self, config: model.Upstream, limits: model.Limits, timeout: float) -> None:
         """`timeout`: seconds for one dial, TLS handshake included."""
         self._config = config
         self._limits = limits
         self._timeout = timeout
-        self._clock = clock
         self._context: ssl.SSLContext | None = upstream_context(config.tls) if config.tls is not None else None
 
     def pool(self, target: Target) -> ConnectionPool:
         """A pool of connections to `target`."""
-        return Pool(self._config.pool, self._dial_for(target), self._clock)
+        return Pool(self._config.pool, self._dial_for(target))
 
     def _dial_for(self, target: Target) -> Callable[[ConnectionPool], Coroutine[Any, Any, UpstreamConnection]]:
         async def dial(pool: ConnectionPool) -> UpstreamConnection:

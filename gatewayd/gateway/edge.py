@@ -86,6 +86,7 @@ class Edge:
 
     def _change_log(self, log: AccessLog | None) -> None:
         assert self._pipeline is not None
+        self._pipeline.record()
         old, self._pipeline.access_log = self._pipeline.access_log, log
         if old is not None and old is not log:
             old.close()
@@ -229,14 +230,20 @@ class Edge:
         try:
             self._sweep_connections(now)
             self._sweep_upstreams(now)
-            if self._pipeline is not None and self._pipeline.access_log is not None:
-                self._pipeline.access_log.tick(now)
+            self._record(now)
             if self._draining:
                 self._sweep_drain(now)
         except Exception:
             _log.exception("the sweep failed")
         loop = asyncio.get_running_loop()
         self._sweep_timer = loop.call_later(QUICKEST_SWEEP if self._draining else self._sweep_every, self._sweep)
+
+    def _record(self, now: float) -> None:
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.record()
+            if pipeline.access_log is not None:
+                pipeline.access_log.tick(now)
 
     def _sweep_connections(self, now: float) -> None:
         due = []

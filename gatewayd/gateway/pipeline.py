@@ -34,15 +34,21 @@ TOO_LARGE = problem(413, "body_too_large", "the body is larger than this route t
 FAILED = problem(500, "policy_failed", "a policy could not decide, so the request was refused")
 
 
+BATCH = 64
+"""Exchanges recorded together, at the latest by the next sweep: recording in a row costs half of recording one by one,
+because its code and data are still in the processor's caches."""
+
+
 class Pipeline:
     """The way of every exchange of a worker. `snapshot` is replaced whole; an exchange ends on the one it began with."""
 
-    __slots__ = ("access_log", "metrics", "snapshot")
+    __slots__ = ("_ended", "access_log", "metrics", "snapshot")
 
     def __init__(self, snapshot: Snapshot, metrics: WorkerMetrics, access_log: AccessLog | None) -> None:
         self.snapshot = snapshot
         self.metrics = metrics
         self.access_log = access_log
+        self._ended: list[tuple[Exchange, float]] = []
 
     def handle(self, exchange: Exchange) -> None:
         """Answer `exchange`, now or later."""
@@ -66,16 +72,33 @@ class Pipeline:
         route.handler(exchange)
 
     def finished(self, exchange: Exchange, now: float) -> None:
-        """Record `exchange`; its reply is complete, broken off, or nobody waits for it."""
-        self.metrics.record(exchange, now)
-        if self.access_log is not None:
-            self.access_log.write(exchange, now)
-        if exchange.route is not None:
-            for hook in exchange.route.log:
-                try:
-                    hook(exchange)
-                except Exception:
-                    _log.exception("a log hook of route %s failed", exchange.route.name)
+        """`exchange` is over: its reply is complete, broken off, or nobody waits for it. It is recorded soon."""
+        ended = self._ended
+        ended.append((exchange, now))
+        if len(ended) >= BATCH:
+            self.record()
+
+    def record(self) -> None:
+        """Count and log what has ended. The sweep calls this too."""
+        if not self._ended:
+            return
+        ended, self._ended = self._ended, []
+        count = self.metrics.record
+        write = self.access_log.write if self.access_log is not None else None
+        for exchange, now in ended:
+            count(exchange, now)
+            if write is not None:
+                write(exchange, now)
+            if exchange.route is not None and exchange.route.log:
+                _log_hooks(exchange, exchange.route)
+
+
+def _log_hooks(exchange: Exchange, route: Route) -> None:
+    for hook in route.log:
+        try:
+            hook(exchange)
+        except Exception:
+            _log.exception("a log hook of route %s failed", route.name)
 
 
 def _decide(exchange: Exchange, name: str, hook: AccessHook) -> Reply | Awaitable[Reply | None] | None:

@@ -64,12 +64,11 @@ NOT_FOUND = Miss(404)
 
 
 class Considered(NamedTuple):
-    """A route whose host and path match, for `explain`: `objection` says why it does not answer, "" if
-    it would.
-    """
+    """A route whose path matches, for `explain`: `objection` says why it does not answer, "" if it would."""
 
     name: str
     host: bytes
+    """The pattern it stands under, b"" for any."""
     params: dict[str, bytes]
     objection: str
 
@@ -131,19 +130,28 @@ class Router:
         return self._missed(exchange, tables)
 
     def considered(self, exchange: Exchange) -> list[Considered]:
-        """Every route whose host and path match, the most specific first, and why it does not answer."""
-        method = self._method(exchange.method)
-        found: list[Considered] = []
-        for table in self._tables(exchange.host):
-            for entry, values in table.candidates(exchange.path):
-                objection = (
-                    "" if method in entry.methods else f"method {exchange.method.decode(errors='replace')}"
-                )
-                if not objection and entry.conditions is not None:
-                    objection = entry.conditions.unmet(exchange)
-                params = dict(zip(entry.names, values, strict=False))
-                found.append(Considered(entry.name, table.host, params, objection))
+        """Every route whose path matches, the most specific first, those of other hosts behind."""
+        tables = self._tables(exchange.host)
+        found = [
+            self._considered(table.host, pair, exchange)
+            for table in tables
+            for pair in table.candidates(exchange.path)
+        ]
+        for table in self._patterns.values():
+            if table not in tables:
+                objection = f"host {table.host.decode()}"
+                for entry, _ in table.candidates(exchange.path):
+                    found.append(Considered(entry.name, table.host, {}, objection))
         return found
+
+    def _considered(self, host: bytes, candidate: Candidate, exchange: Exchange) -> Considered:
+        entry, values = candidate
+        objection = ""
+        if self._method(exchange.method) not in entry.methods:
+            objection = f"method {exchange.method.decode(errors='replace')}"
+        elif entry.conditions is not None:
+            objection = entry.conditions.unmet(exchange)
+        return Considered(entry.name, host, dict(zip(entry.names, values, strict=False)), objection)
 
     def _options(self, exchange: Exchange) -> Any:
         """What is special about OPTIONS: `*` is nobody's path, and a preflight goes where its request

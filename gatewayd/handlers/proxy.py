@@ -17,7 +17,10 @@ from gatewayd.upstream.target import Target
 from gatewayd.wire.upstream import UpstreamConnection
 
 _pair = b": ".join
-_METHODS_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
+_lines = b"\r\n".join
+_NOTHING = b"accept: */*"
+"""What a request without any field is sent with: the same request (RFC 9110 §12.5.1), and one line fewer to decide about."""
+_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
 class ProxyService:
@@ -64,20 +67,22 @@ class ProxyService:
 
     def request_head(self, exchange: Exchange, target: Target) -> bytes:
         """The head that is sent to a target, written anew from the exchange alone (RFC 9112 §3)."""
-        path = self.sent_path(exchange)
+        path = exchange.path if self.path_rewriter is None else self.path_rewriter(exchange.path)
         if exchange.query is not None:
             path = b"%b?%b" % (path, exchange.query)
-        host = self.sent_host(exchange, target)
-        fields: Headers = [
-            *exchange.headers,
-            *exchange.forwarding,
-            (b"via", self._via_of(exchange)),
-            (b"x-request-id", exchange.request_id),
-        ]
-        if exchange.body_length or exchange.upgrade or exchange.method in _METHODS_WITH_CONTENT:
-            self._frame(exchange, fields)
-        lines = b"\r\n".join(map(_pair, fields))
-        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n\r\n" % (exchange.method, path, host, lines)
+        host = exchange.host if self.host is None else self.host
+        plain = not exchange.via and exchange.http_version == b"1.1"
+        length = exchange.body_length
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n%bvia: %b\r\nx-request-id: %b\r\n%b\r\n" % (
+            exchange.method,
+            path,
+            host or self.sent_host(exchange, target),
+            _lines(map(_pair, exchange.headers)) if exchange.headers else _NOTHING,
+            exchange.forwarding,
+            self.via if plain else self._via_of(exchange),
+            exchange.request_id,
+            self._framing(exchange) if length or exchange.upgrade or exchange.method in _WITH_CONTENT else b"",
+        )
 
     def sent_path(self, exchange: Exchange) -> bytes:
         """The path the target is asked for."""
@@ -103,21 +108,21 @@ class ProxyService:
             self.rewriting.apply(headers, asked)
 
     def _via_of(self, exchange: Exchange) -> bytes:
-        if not exchange.via and exchange.http_version == b"1.1":
-            return self.via
         return self._via.value(exchange.http_version, [exchange.via] if exchange.via else [])
 
-    def _frame(self, exchange: Exchange, fields: Headers) -> None:
+    def _framing(self, exchange: Exchange) -> bytes:
         length = exchange.body_length
         if length == UNKNOWN_LENGTH:
-            fields.append((b"transfer-encoding", b"chunked"))
-        elif length or exchange.method in _METHODS_WITH_CONTENT:
-            fields.append((b"content-length", b"%d" % length))
+            lines = b"transfer-encoding: chunked\r\n"
+        elif length or exchange.method in _WITH_CONTENT:
+            lines = b"content-length: %d\r\n" % length
+        else:
+            lines = b""
         if exchange.expects_continue and length:
-            fields.append((b"expect", b"100-continue"))
-        if exchange.upgrade and self.may_upgrade(exchange.upgrade) and not length:
-            fields.append((b"connection", b"upgrade"))
-            fields.append((b"upgrade", exchange.upgrade))
+            lines += b"expect: 100-continue\r\n"
+        if exchange.upgrade and not length and self.may_upgrade(exchange.upgrade):
+            lines += b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade
+        return lines
 
     def may_upgrade(self, protocol: bytes) -> bool:
         """Whether the route lets callers switch to `protocol`; never to h2c, which would bypass every check behind."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from gatewayd.config import model
+from gatewayd.config.keys import join
 from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.policy import Handler
 from gatewayd.errors import ConfigError, Fault
@@ -81,8 +82,8 @@ def _headers(config: model.StaticReply, faults: list[Fault]) -> Headers:
     for name, text in config.headers.items():
         field = (name.lower().encode(), text.strip().encode())
         if field[0] in _OWN:
-            faults.append(Fault(f"reply.headers.{name}", "this field is the gateway's own", found=name))
+            faults.append(Fault(join(("reply", "headers", name)), "this field is the gateway's own", found=name))
         elif not is_token(field[0]) or not is_field_value(field[1]):
-            faults.append(Fault(f"reply.headers.{name}", "not a header name and value"))
+            faults.append(Fault(join(("reply", "headers", name)), "not a header name and value"))
         headers.append(field)
     return headers

@@ -53,7 +53,7 @@ def build(config: Config, context: BuildContext) -> Hooks:
         return not origin or origin in origins or is_same_origin(origin, exchange.scheme, exchange.host)
 
     def access(exchange: Exchange) -> Verdict:
-        if is_preflight(exchange.method, exchange.headers):
+        if exchange.method == b"OPTIONS" and is_preflight(exchange.headers):
             return Reply(204, sharing.preflight(exchange.headers))
         return None
 
@@ -61,7 +61,7 @@ def build(config: Config, context: BuildContext) -> Hooks:
         return access(exchange) if may_ask(exchange) else refusal
 
     def reply(exchange: Exchange, headers: Headers) -> None:
-        if not is_preflight(exchange.method, exchange.headers):
+        if exchange.method != b"OPTIONS" or not is_preflight(exchange.headers):
             sharing.mark(origin_of(exchange.headers), headers)
 
     who = "any origin" if origins.everyone else ", ".join(config.origins)

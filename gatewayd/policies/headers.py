@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from msgspec import Struct, field
 
+from gatewayd.config.keys import join
 from gatewayd.config.model import FieldName, FieldValue
 from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.placeholders import parts
@@ -92,7 +93,7 @@ def _change(changes: Changes, side: str, faults: list[Fault]) -> ReplyHook | Non
             try:
                 value = _value(text.strip())
             except ValueError as error:
-                faults.append(Fault(f"{side}.{key}.{name}", str(error), allowed=", ".join(_SYNTAX)))
+                faults.append(Fault(join((side, key, name)), str(error), allowed=", ".join(_SYNTAX)))
                 continue
             if isinstance(value, bytes):
                 plain.append((name.lower().encode(), value))
@@ -114,7 +115,7 @@ def _check_names(changes: Changes, side: str, faults: list[Fault]) -> None:
     seen: set[str] = set()
     for key, names in (("remove", changes.remove), ("set", list(changes.set)), ("add", list(changes.add))):
         for at, name in enumerate(names):
-            path = f"{side}.{key}[{at}]" if key == "remove" else f"{side}.{key}.{name}"
+            path = join((side, key, at if key == "remove" else name))
             if name.lower().encode() in _OWN:
                 faults.append(Fault(path, "this field is the gateway's own", found=name))
             elif name.lower() in seen:

@@ -35,10 +35,8 @@ def origin_of(headers: HeaderList) -> bytes:
     return b""
 
 
-def is_preflight(method: bytes, headers: HeaderList) -> bool:
-    """Whether a request is a CORS preflight (Fetch §3.3.1)."""
-    if method != b"OPTIONS":
-        return False
+def is_preflight(headers: HeaderList) -> bool:
+    """Whether an OPTIONS request is a CORS preflight (Fetch §3.3.1)."""
     names = [name for name, _ in headers]
     return b"origin" in names and _METHOD in names
 

@@ -23,6 +23,9 @@ _PLAIN_CHARACTERS = rb"\-A-Za-z0-9_~!$&'()*+,=:@"
 _PLAIN_PATH = rb"/(?:[%b][%b.]*+/?)*+" % (_PLAIN_CHARACTERS, _PLAIN_CHARACTERS)
 _CLEAN_QUERY = rb"(?:[!-\"$&-\[\]-~]++|%(?!00))*+"
 
+PLAIN_BYTES = bytes(byte for byte in range(256) if re.fullmatch(_PLAIN_PATH, b"/a" + bytes((byte,))))
+"""Bytes of plain paths: one of nothing but these, "/" first, no "//" and no "/.", is its own normal form."""
+
 match_plain = re.compile(_PLAIN_PATH).fullmatch
 """Matches a path that plainly is its own normal form under any rules. Possessive, hence in linear time."""
 

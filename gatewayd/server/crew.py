@@ -232,10 +232,13 @@ class Crew:
 
     async def _see_off(self, member: Member, child: Child, drain: Drain) -> None:
         try:
-            await child.channel.call(drain)
-        except ChannelError as error:
-            _log.warning("%s did not begin to drain: %s", member.name, error)
-        await child.end(within=drain.timeout + _KILL_AFTER)
+            async with asyncio.timeout(drain.timeout + _KILL_AFTER):
+                await child.channel.call(drain)
+                await asyncio.shield(child.exited)
+        except (ChannelError, TimeoutError) as error:
+            _log.warning("%s is ended by force: %s", member.name, error or "it did not leave in time")
+        finally:
+            await child.end(within=0.0)
 
     async def _everybody(self, message: AnyMessage) -> None:
         members = [*self._members.values(), *self._leaving.values()]

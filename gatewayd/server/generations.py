@@ -182,4 +182,4 @@ class Generations:
 
 def drain_of(document: Document) -> Drain:
     """How workers are to drain."""
-    return Drain(document.gateway.drain_timeout, document.gateway.drain_idle_grace)
+    return Drain(float(document.gateway.drain_timeout), float(document.gateway.drain_idle_grace))

@@ -6,8 +6,8 @@ import mmap
 import os
 from collections.abc import Iterable
 
-OTHER = "other"
-"""The row shared by all routes beyond the last free one."""
+OTHER = "(other)"
+"""Name of the row of what has none of its own; no route can be called so."""
 
 
 def create(size: int) -> int:

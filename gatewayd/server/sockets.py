@@ -30,8 +30,8 @@ _DROP_NEW = (
 )
 
 
-CONTROL = "\0control"
-"""The name of the control listener among the others."""
+CONTROL = "(control)"
+"""Name of the control listener among the others; none of those can be called so."""
 
 
 class AddressError(ValueError):

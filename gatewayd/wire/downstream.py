@@ -14,7 +14,7 @@ from typing import cast
 from gatewayd.core.exchange import UNKNOWN_LENGTH, BodySink, Exchange
 from gatewayd.core.problem import answer, problem
 from gatewayd.errors import RequestError
-from gatewayd.rfc.forwarding import Edges
+from gatewayd.rfc.forwarding import Edges, Sight
 from gatewayd.wire import replies
 from gatewayd.wire.framing import ChunkedReader, FramingError, LengthReader
 from gatewayd.wire.listener import ListenerState, tally_key
@@ -33,8 +33,10 @@ class DownstreamConnection(Replying):
     """One connection of a caller; the `Downstream` of its exchanges."""
 
     __slots__ = (
-        "address", "admitted", "body_watch", "busy", "early", "early_end", "edges", "eof", "paused", "port", "requests",
-        "send_watch", "tls",
+        "address", "admitted", "body_watch", "busy", "early", "early_end", "edges", "eof",
+        "forwarding", "paused", "port", "requests",
+        "send_watch",
+        "sight", "tls",
     )  # fmt: skip
 
     def __init__(self, state: ListenerState, address: tuple[str, int] | None = None) -> None:
@@ -50,6 +52,8 @@ class DownstreamConnection(Replying):
         self.send_watch: SendWatch | None = None
         self.address, self.port = address or ("", 0)
         self.edges: Edges = None  # type: ignore[assignment]
+        self.sight: Sight | None = None  # of the last request, and its lines
+        self.forwarding = b""
         self.tls: TlsFacts | None = None
         self.admitted = False
 
@@ -171,38 +175,42 @@ class DownstreamConnection(Replying):
         """One complete head: make the exchange and hand it on."""
         state = self.state
         settings = state.settings
-        exchange = self._new_exchange()
+        exchange = self._new_exchange(state)
+        limits = settings.limits
         try:
-            limits = settings.limits
             if len(head) > limits.head:
                 raise RequestError(431, "head_too_large", f"the head is over {limits.head} bytes")
             keep_alive = read_request(exchange, head, settings.paths, limits.headers + 1, limits.target)
         except RequestError as error:
             self._refuse(error)
             return
-        self.keep_alive = keep_alive and self.requests < settings.limits.requests_per_connection
+        self.keep_alive = keep_alive and self.requests < limits.requests_per_connection
         edges = self.edges
         exchange.peer_trusted = edges.trusted
-        exchange.client, exchange.client_port, exchange.scheme, exchange.forwarding = edges.look(
-            exchange.host, exchange.withheld
-        )
-        length = exchange.body_length
-        if length:
-            self.phase = BODY
-            self.reader = ChunkedReader() if length == UNKNOWN_LENGTH else LengthReader(length)
-            self.body_watch = BodyWatch(0, exchange.started)
-            self.deadline = exchange.started + INTERVAL
+        sight = edges.look(exchange.host, exchange.withheld)
+        if sight is not self.sight:
+            self.sight = sight
+            self.forwarding = b"".join([b"%b: %b\r\n" % pair for pair in sight.headers])
+        exchange.client, exchange.client_port, exchange.scheme, _ = sight
+        exchange.forwarding = self.forwarding
+        if exchange.body_length:
+            self._expect_body(exchange)
         state.handle(exchange)
 
-    def _new_exchange(self) -> Exchange:
-        state = self.state
+    def _expect_body(self, exchange: Exchange) -> None:
+        length = exchange.body_length
+        self.phase = BODY
+        self.reader = ChunkedReader() if length == UNKNOWN_LENGTH else LengthReader(length)
+        self.body_watch = BodyWatch(0, exchange.started)
+        self.deadline = exchange.started + INTERVAL
+
+    def _new_exchange(self, state: ListenerState) -> Exchange:
         self.requests += 1
         self.exchange = exchange = Exchange()
         exchange.downstream = self
         exchange.listener = state.name
         exchange.scheme = state.scheme
         exchange.peer = exchange.client = self.edges.peer
-        exchange.client_port = self.port
         exchange.tls = self.tls
         exchange.request_id = state.request_ids()
         exchange.started = state.clock.monotonic()
@@ -213,7 +221,7 @@ class DownstreamConnection(Replying):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer `error` in place of an exchange."""
-        exchange = self.exchange or self._new_exchange()
+        exchange = self.exchange or self._new_exchange(self.state)
         if error.close:
             self.keep_alive = False
             self.buffer = b""

@@ -13,10 +13,10 @@ from typing import Protocol
 
 MEMORY = 2_048
 LONGEST = 160
-"""Lines remembered, and bytes of one: callers choose them."""
+"""Lines (and names) remembered, and bytes of one: callers choose them."""
 
-# field-line: token ":" OWS field-value OWS, no obs-fold, no control character but HTAB
-match_field = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)").fullmatch
+_match_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch  # token of RFC 9110 §5.6.2
+_VALUE_BYTES = bytes([9, *range(32, 127), *range(128, 256)])  # field-content of RFC 9110 §5.5: no controls but HTAB
 
 _NEVER_KEPT = frozenset(
     (b"authorization", b"cookie", b"set-cookie", b"proxy-authorization", b"x-api-key", b"sec-websocket-key")
@@ -44,22 +44,34 @@ class FieldLines(dict[bytes, Field]):
     Raises `ValueError` for a line that is none.
     """
 
-    __slots__ = ("_withheld",)
+    __slots__ = ("_names", "_withheld")
 
     def __init__(self, withheld: Judge) -> None:
         super().__init__()
         self._withheld = withheld
+        self._names: dict[bytes, tuple[bytes, bool]] = {}
 
     def __missing__(self, line: bytes) -> Field:
-        match = match_field(line)
-        if match is None:
-            raise ValueError("a header line is malformed")
-        name = match[1].lower()
-        field: Field = (name, match[2].strip(b" \t"))
-        if self._withheld(name):
+        spelling, colon, value = line.partition(b":")
+        name, withheld = self._names.get(spelling) or self._read_name(spelling)
+        if not colon or value.translate(None, _VALUE_BYTES):
+            raise ValueError("a header line has no colon, or a control character")
+        field: Field = (name, value.strip(b" \t"))
+        if withheld:
             field = Withheld(field)
         if len(line) <= LONGEST and name not in _NEVER_KEPT:
             if len(self) >= MEMORY:
                 self.clear()
             self[line] = field
         return field
+
+    def _read_name(self, spelling: bytes) -> tuple[bytes, bool]:
+        if _match_name(spelling) is None:
+            raise ValueError("a header name is malformed")
+        name = spelling.lower()
+        known = (name, self._withheld(name))
+        if len(spelling) <= LONGEST:
+            if len(self._names) >= MEMORY:
+                self._names.clear()
+            self._names[spelling] = known
+        return known

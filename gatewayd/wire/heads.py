@@ -67,7 +67,8 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
         elif name == b"date":
             date = value
         elif name == b"connection":
-            persistent = _connected(value, persistent, headers)
+            if value != b"keep-alive" or not persistent:
+                persistent = _connected(value, persistent, headers)
         elif name == b"transfer-encoding":
             if chunked or value.lower() != b"chunked" or head[7:8] == b"0":
                 raise UpstreamError(502, "malformed_reply", detail="its transfer coding is not one chunked")

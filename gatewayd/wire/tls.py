@@ -122,7 +122,7 @@ class ListenerContexts:
         context.minimum_version = _LOWEST[config.profile]
         context.verify_mode = _VERIFY[config.client_auth]
         context.sslobject_class = self._sides[config.client_auth]
-        pass
+        context.num_tickets = 2 if config.session_tickets else 0
         if config.session_tickets:
             context.options &= ~ssl.OP_NO_TICKET
         else:

@@ -1,0 +1,1 @@
+"""The harness keeps its own word: arithmetic, clocks, processes, command lines."""

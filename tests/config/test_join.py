@@ -17,7 +17,7 @@ def write(folder: Path, **files: str) -> None:
     """Write files named `<name>.toml`, `__` standing for a slash."""
     for name, text in files.items():
         path = folder / f"{name.replace('__', '/')}.toml"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
@@ -50,6 +50,11 @@ def test_sections_of_several_files_are_one(tmp_path):
     assert sources("gateway") == (f"{tmp_path}/one.toml", 1)
     order = [Path(name).name for name in sources.texts]
     assert order == ["conf.toml", "b.toml", "two.toml", "c.toml", "one.toml"]
+
+
+def test_a_glob_may_reach_any_depth(tmp_path):
+    write(tmp_path, conf='include = ["one/**/*.toml"]\n', one__a="[limits]\n", one__two__b="[gateway]\n")
+    assert joined(tmp_path)[0] == {"limits": {}, "gateway": {}}
 
 
 def test_a_glob_may_match_nothing(tmp_path):
@@ -107,6 +112,8 @@ def test_an_include_that_is_no_list_is_left_to_its_type(tmp_path):
     assert joined(tmp_path)[:2] == ({"include": "a.toml"}, [])
     write(tmp_path, conf='include = [1, "a.toml"]\n', a="[limits]\n")
     assert joined(tmp_path)[0] == {"include": [1, "a.toml"], "limits": {}}
+    write(tmp_path, conf='include = ["a.toml"]\n', a="\ninclude = 1\n")
+    assert joined(tmp_path)[2]("include") == (f"{tmp_path}/a.toml", 2)
 
 
 @pytest.mark.parametrize(

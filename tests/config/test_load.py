@@ -89,6 +89,7 @@ def test_all_faults_at_once_in_the_order_of_the_text(tmp_path):
 include = ["more.toml", "no.toml"]
 [gateway]
 wokers = 2
+policies = ["limits"]
 [listeners.http]
 address = "localhost"
 [upstreams.quotes]
@@ -110,14 +111,15 @@ kye = 1
         "conf.toml:1: include[1]: there is no such file",
         "conf.toml:3: gateway.wokers: unknown option; allowed: drain_idle_grace, drain_timeout, name, paths, "
         'pid_file, policies, workers (did you mean "workers"?)',
-        "conf.toml:5: listeners.http.address: no port",
-        "conf.toml:7: upstreams.quotes.targets: too few",
-        'conf.toml:9: services.quotes.upstream: there is no upstream of this name; found "quots"; allowed: "quotes"',
-        'conf.toml:12: routes.quotes.service: there is no service of this name; found "quots"; allowed: "quotes"',
-        "conf.toml:13: routes.quotes.body: is not a size",
-        "conf.toml:14: routes.other: nothing answers it",
-        "conf.toml:17: policies.limit.limit: the environment has no MISSING",
-        "conf.toml:18: policies.limit.kye: unknown option; allowed: failure, key, limit, list, mode, policy (did",
+        'conf.toml:4: gateway.policies[0]: there is no policy instance of this name; found "limits"; allowed: "limit"',
+        "conf.toml:6: listeners.http.address: no port",
+        "conf.toml:8: upstreams.quotes.targets: too few",
+        'conf.toml:10: services.quotes.upstream: there is no upstream of this name; found "quots"; allowed: "quotes"',
+        'conf.toml:13: routes.quotes.service: there is no service of this name; found "quots"; allowed: "quotes"',
+        "conf.toml:14: routes.quotes.body: is not a size",
+        "conf.toml:15: routes.other: nothing answers it",
+        "conf.toml:18: policies.limit.limit: the environment has no MISSING",
+        "conf.toml:19: policies.limit.kye: unknown option; allowed: failure, key, limit, list, mode, policy (did",
         "more.toml:2: limits.headers: out of range; found 0; allowed: a whole number, at least 1",
         "environment: timeouts.haed: unknown option; found GATEWAYD__TIMEOUTS__HAED",
         'environment: timeouts.head: is not a duration; found "${env:GATEWAYD__TIMEOUTS__HEAD}"',

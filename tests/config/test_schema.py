@@ -95,6 +95,11 @@ def test_every_option_has_its_description():
     assert [name.rpartition("/")[2] for name in silent] == ["names"]
 
 
+def test_a_policy_is_described_by_its_file():
+    (limit,) = SCHEMA["properties"]["policies"]["additionalProperties"]["anyOf"]
+    assert (limit["title"], limit["description"]) == ("limit", __doc__)
+
+
 def test_defaults_are_written_as_a_person_would():
     limits = SCHEMA["definitions"]["Limits"]["properties"]
     assert limits["head"]["default"] == "32KiB"

@@ -272,11 +272,11 @@ def test_everything_wrong_is_said_at_once():
 
 def test_a_table_that_could_be_slow_is_refused():
     deep = [
-        "/" + "/".join("a" if number >> bit & 1 else f"{{p{bit}}}" for bit in range(14))
-        for number in range(2**14)
+        "/" + "/".join("a" if number >> bit & 1 else f"{{p{bit}}}" for bit in range(13))
+        for number in range(2**13)
     ]
     (said,) = faults(*(RouteSpec(f"r{at}", path) for at, path in enumerate(deep)))
-    assert said.startswith("routes: one request could take 49151 steps")
+    assert said.startswith("routes: one request could take 24575 steps")
     assert routes(*deep[:512]).steps < router.conflicts.MAX_STEPS
 
 
@@ -330,7 +330,7 @@ def without_conflicts(specs: list[RouteSpec]) -> tuple[Router, list[RouteSpec]]:
             specs = [spec for spec in specs if spec.name not in refused]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(tables(), st.lists(REQUESTS, min_size=1, max_size=25))
 def test_the_router_answers_as_the_rules_say(specs, requests):
     table, kept = without_conflicts(specs)
@@ -344,7 +344,8 @@ def test_the_router_answers_as_the_rules_say(specs, requests):
             assert Answer(found, exchange.params or {}) == expected
 
 
-PATHS = [b"/" + b"/".join(words) for count in (1, 2, 3) for words in product(WORDS[:-1], repeat=count)]
+PATHS = [b"/" + b"/".join(words) for count in (1, 2, 3) for words in product(WORDS, repeat=count)]
+PATHS += [path + b"/" for path in PATHS]
 
 
 @settings(max_examples=150, deadline=None)

@@ -63,6 +63,7 @@ def test_a_preflight_from_elsewhere(reject):
         (simple(b"https://api.example.com", host=b"api.example.com:443"), True),
         (simple(b"https://evil.example"), False),
         (simple(b"null"), False),
+        (simple(b"https://evil.example", method=b"PUT"), False),
         (make_exchange([(b"origin", b"https://evil.example")], method=b"OPTIONS"), False),
     ],
 )
@@ -70,6 +71,15 @@ def test_requests_from_elsewhere_pass_unless_they_are_rejected(exchange, passes)
     assert hooks().access(exchange) is None
     verdict = hooks(reject=True).access(exchange)
     assert verdict is None if passes else (verdict.status, verdict.code) == (403, "origin_not_allowed")
+
+
+def test_only_options_requests_are_preflights():
+    exchange = preflight()
+    exchange.method = b"GET"
+    assert hooks().access(exchange) is None
+    headers = []
+    hooks().reply(exchange, headers)
+    assert (b"access-control-allow-origin", PORTAL) in headers
 
 
 def test_everyone_is_everyone_even_with_reject():

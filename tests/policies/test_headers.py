@@ -102,6 +102,7 @@ def test_the_gateways_own_fields_are_refused(side, name):
         ({"set": {"X-A": "{param.}"}}, "request.set.X-A", "no placeholder {param.}"),
         ({"add": {"X-A": "{"}}, "request.add.X-A", "brace"),
         ({"set": {"X-A": "1"}, "add": {"x-a": "2"}}, "request.add.x-a", "changed twice"),
+        ({"add": {"x.a'b": "{"}}, """request.add."x.a'b\"""", "brace"),
         ({"remove": ["X-A", "x-a"]}, "request.remove[1]", "changed twice"),
     ],
 )

@@ -31,10 +31,35 @@ from gatewayd.rfc.headers import (
 
 @pytest.mark.parametrize(
     "name",
-    "connection keep-alive te trailer transfer-encoding upgrade http2-settings proxy-authorization proxy-connection "
-    "proxy-anything proxy host content-length expect forwarded via x-forwarded-for x-forwarded-proto "
-    "x-forwarded-anything x-real-ip x-request-id x-consumer-id x-consumer- x_forwarded_for a_b _ "
-    "x-original-url".split(),
+    [
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "proxy-authorization",
+        "proxy-connection",
+        "proxy-anything",
+        "proxy",
+        "host",
+        "content-length",
+        "expect",
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-anything",
+        "x-real-ip",
+        "x-request-id",
+        "x-consumer-id",
+        "x-consumer-",
+        "x_forwarded_for",
+        "a_b",
+        "_",
+        "x-original-url",
+    ],
 )
 def test_callers_cannot_send_these_on(name):
     assert WITHHELD[name.encode()]
@@ -43,8 +68,21 @@ def test_callers_cannot_send_these_on(name):
 
 @pytest.mark.parametrize(
     "name",
-    "accept authorization cookie content-type date x-forwarded-forx-y x-consumers forwarded-for proxyx origin "
-    "range te-x cache-control".split(),
+    [
+        "accept",
+        "authorization",
+        "cookie",
+        "content-type",
+        "date",
+        "x-forwarded-forx-y",
+        "x-consumers",
+        "forwarded-for",
+        "proxyx",
+        "origin",
+        "range",
+        "te-x",
+        "cache-control",
+    ],
 )
 def test_callers_can_send_these_on(name):
     withheld = name.startswith("x-forwarded-")

@@ -246,6 +246,21 @@ def test_a_retry_goes_where_the_key_would_go_without_the_first_target():
         assert pick(targets, client) is first
 
 
+def test_owners_are_worked_out_once(monkeypatch):
+    worked_out = []
+
+    def counted(slot, candidates):
+        worked_out.append(slot)
+        return owner_of(slot, candidates)
+
+    monkeypatch.setattr("gatewayd.upstream.balancer.owner_of", counted)
+    targets = make_targets(1, 1, 1)
+    pick = hashed().pick
+    for candidates in (targets, targets, list(targets[1:]), targets):
+        pick(candidates, ANY)
+    assert len(worked_out) == 2  # for the choice that stands, and for the retry
+
+
 @pytest.mark.parametrize(
     ("hash_on", "headers", "key"),
     [

@@ -74,7 +74,8 @@ def test_successful_trials_close_it():
     assert breaker.state == "half_open"
     breaker.record(False, 0.1, 105.3)
     assert (breaker.state, breaker.closed) == ("closed", True)
-    breaker.record(True, 0.1, 105.4)
+    for failed in (False, False, False, True):
+        breaker.record(failed, 0.1, 105.4)
     assert breaker.closed  # what failed before is forgotten
 
 

@@ -106,6 +106,7 @@ def test_a_caller_that_leaves_only_says_that_it_takes_at_least_so_long():
     exchange(group, clock, target, seconds=0.5)
     exchange(group, clock, target, failed=True, seconds=0.5)
     for seconds, latency in ((0.1, 1.0), (3.0, 3.0)):
+        clock.advance(5)
         group.started(target)
         group.abandoned(target, seconds, clock.now)
         assert (target.in_flight, target.latency, target.failures_in_row) == (0, latency, 1)
@@ -285,6 +286,21 @@ def test_a_target_that_comes_back_is_loaded_slowly_and_one_at_start_is_not():
     group.pick(ANY)
     assert a.share == 1
     assert b.share == 1
+
+
+def test_a_changed_share_makes_a_new_choice_for_balancers_that_remember_theirs():
+    clock = FakeClock()
+    group = make_group(clock, make_upstream(A, B, passive_health=EASILY, slow_start=Duration(100)))
+    eject(group, clock, group.targets[0])
+    clock.advance(10)
+    group.pick(ANY)
+    before = group.available
+    group.pick(ANY)
+    assert group.available is before
+    clock.advance(50)
+    group.pick(ANY)
+    assert group.available == before
+    assert group.available is not before
 
 
 def test_a_single_target_in_slow_start_gets_everything():

@@ -44,20 +44,34 @@ def test_a_target_that_stays_is_the_same_with_its_pool_health_and_latency():
 
 def test_exchanges_of_the_old_generation_end_well_and_teach_the_new_one():
     clock = FakeClock()
-    old = make_group(clock, make_upstream(A, B, passive_health=EASILY))
+    config = make_upstream(A, B, passive_health=EASILY, balance="round_robin")
+    old = make_group(clock, config)
     a, b = old.targets
     for _ in range(3):
         old.started(a)
-    new = follow(old, clock, make_upstream(A, B, passive_health=EASILY))
+    new = follow(old, clock, config)
     new.started(a)
     old.finished(a, 0.4, False, clock.now)
     assert (a.in_flight, a.latency) == (3, 0.4)
     old.finished(a, 0.1, True, clock.now)
     old.finished(a, 0.1, True, clock.now)
     assert new.available == (b,)
-    assert old.pick(ANY) is b  # a retry of an old exchange
+    assert picks(old) == {B: 60}  # retries of old exchanges
     new.finished(a, 0.1, True, clock.now)
     assert a.in_flight == 0
+
+
+def test_what_a_reload_adds_comes_in_by_a_slow_start():
+    async def run() -> list[tuple[str, float]]:
+        clock, options = FakeClock(), {"slow_start": Duration(10)}
+        old = make_group(clock, make_upstream(A, **options))
+        new = follow(old, clock, make_upstream(A, B, "api:80", **options), resolve=Dns(api=["10.0.0.3"]))
+        await new.start()
+        shares = [(target.place, target.share) for target in new.targets]
+        await new.stop()
+        return shares
+
+    assert asyncio.run(run()) == [(A, 1), (B, 0.1), (C, 0.1)]
 
 
 def test_only_what_the_new_generation_left_is_retired_when_the_old_one_stops():
@@ -98,6 +112,7 @@ def test_a_name_that_stays_needs_no_second_answer():
         new = follow(old, clock, make_upstream("api:80", slow_start=Duration(10)), **parts)
         assert new.targets == new.available == old.targets
         assert [target.share for target in new.targets] == [1, 1]
+        assert new.status()["names"]["api:80"]["addresses"] == ["10.0.0.1", "10.0.0.2"]
         await new.start()
         await old.stop()
         assert new.targets == new.available == old.targets

@@ -346,8 +346,17 @@ def test_sessions_of_others_are_not_resumed(
     run(main())
 
 
-@VERSIONS
-def test_without_tickets_nothing_is_resumed(house: House, version: ssl.TLSVersion) -> None:
+@pytest.mark.parametrize(
+    ("version", "reachable"),
+    [(V12, True), (V13, True), (V13, False)],
+    ids=["tls12", "tls13", "tls13, keys out of reach"],
+)
+def test_without_tickets_nothing_is_resumed(
+    house: House, version: ssl.TLSVersion, reachable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not reachable:
+        monkeypatch.setattr(tls_tickets, "_library", lambda: None)
+
     async def main() -> None:
         async with served(ListenerContexts(house.config(session_tickets=False), "https", SECRET)) as port:
             context = client_context(house)
