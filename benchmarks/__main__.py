@@ -29,8 +29,8 @@ SCENARIOS = all_scenarios()
 @click.command(context_settings={"show_default": True})
 @click.option("--scenario", "names", multiple=True, type=click.Choice(list(SCENARIOS)), help="Default: all.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(proxies.PEERS), help="Default: all installed.")
-@click.option("--rounds", type=click.IntRange(1, 99), default=7, help="Pairs of rounds with each peer.")
-@click.option("--seconds", type=click.IntRange(1, 60), default=2, help="Length of a round.")
+@click.option("--rounds", type=click.IntRange(1, 99), help="Pairs of rounds with each peer.  [default: 7]")
+@click.option("--seconds", type=click.IntRange(1, 60), help="Length of a round.  [default: 2]")
 @click.option("--workers", type=click.IntRange(1, 256), default=1, help="Workers of every proxy.")
 @click.option("--rate", type=click.FloatRange(1), default=OPEN_LOOP_RATE, help="Open loop: requests/s for each worker.")
 @click.option("--quick", is_flag=True, help="Three rounds of a second: shows that it works, not what it costs.")
@@ -46,8 +46,8 @@ def main(
     **chosen: Any,
 ) -> None:
     """Measure gatewayd beside other proxies."""
-    if chosen["quick"]:
-        chosen |= {"rounds": 3, "seconds": 1}
+    chosen["rounds"] = chosen["rounds"] or (3 if chosen["quick"] else 7)
+    chosen["seconds"] = chosen["seconds"] or (1 if chosen["quick"] else 2)
     options = Options(**{**chosen, "peers": chosen["peers"] or proxies.PEERS})
     scenarios = all_scenarios(rate)
     prepare()

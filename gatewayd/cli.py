@@ -265,11 +265,13 @@ def version() -> None:
 
 
 @cli.command()
-def demo() -> None:
+@_config_option
+@click.pass_context
+def demo(context: click.Context) -> None:
     """Start a small insurer's services behind a gateway, and print commands to try."""
     from gatewayd.demo import main as start
 
-    start()
+    start(context.find_root().obj or "")
 
 
 @cli.group()

@@ -143,9 +143,7 @@ class _Check:
             self._pair((*key, "certificates", index), pair)
         self._file((*key, "client_ca"), tls.client_ca, certificates.check_authorities)
         if tls.client_auth != "none" and not tls.client_ca:
-            self.faults.add(
-                (*key, "client_ca"), "missing", allowed="a PEM file, as client_auth asks for certificates"
-            )
+            self.faults.add((*key, "client_ca"), "missing", allowed="a PEM file, as client_auth asks for certificates")
 
     def _pair(self, key: Key, pair: Certificate) -> None:
         """A certificate and its key, each readable and fit for the other."""

@@ -57,9 +57,7 @@ def convert_policy(
     return common and msgspec.structs.replace(common, policy=name), config, faults.found
 
 
-def walk_table(
-    kind: type[Struct], raw: object, key: Key, faults: Faults, also: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def walk_table(kind: type[Struct], raw: object, key: Key, faults: Faults, also: tuple[str, ...] = ()) -> dict[str, Any]:
     """`raw` as `kind` can take it: values from the environment as numbers, file names absolute.
 
     What is wrong is added to `faults`. Keys named in `also` are left out and left alone.
@@ -84,9 +82,7 @@ def walk_policy(
     if name not in policies:
         where = (*key, "policy") if "policy" in raw else key
         if where not in faults:
-            faults.choose(
-                where, f"no policy of {'this' if named else 'this instance’s'} name", name, policies
-            )
+            faults.choose(where, f"no policy of {'this' if named else 'this instance’s'} name", name, policies)
         return raw, name
     return common | walk_table(policies[name], raw, key, faults, also=_COMMON), name
 
@@ -131,9 +127,7 @@ class _Walk:
             inspect.CustomType: self._unit,
         }
 
-    def table(
-        self, kind: type[Struct], raw: dict[str, Any], key: Key, also: tuple[str, ...]
-    ) -> dict[str, Any]:
+    def table(self, kind: type[Struct], raw: dict[str, Any], key: Key, also: tuple[str, ...]) -> dict[str, Any]:
         """The table of a `kind`, without its keys `also`."""
         info = _type_info(kind)
         fields = {field.encode_name: field for field in info.fields}
@@ -157,9 +151,7 @@ class _Walk:
             raise TypeError(f"options of the type {type(info).__name__} are not supported")
         return method(info, value, key, extra)
 
-    def _wrong(
-        self, info: inspect.Type, value: Any, key: Key, extra: Extra, message: str = "wrong type"
-    ) -> Any:
+    def _wrong(self, info: inspect.Type, value: Any, key: Key, extra: Extra, message: str = "wrong type") -> Any:
         self.faults.add(key, message, value, allowed=describe(info, extra))
         return value
 
@@ -200,9 +192,7 @@ class _Walk:
             return {name: self._any(info, item, (*key, name), extra) for name, item in value.items()}
         if isinstance(value, list):
             return [self._any(info, item, (*key, index), extra) for index, item in enumerate(value)]
-        if not isinstance(value, str | int | float) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
+        if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
             return self._wrong(info, value, key, extra)
         return value
 

@@ -22,9 +22,7 @@ def describe(info: inspect.Type, extra: Mapping[str, Any] | None = None) -> str:
     if isinstance(info, inspect.LiteralType):
         return ", ".join(_choice(choice) for choice in info.values)
     if isinstance(info, inspect.UnionType):
-        members = [
-            describe(member, extra) for member in info.types if not isinstance(member, inspect.NoneType)
-        ]
+        members = [describe(member, extra) for member in info.types if not isinstance(member, inspect.NoneType)]
         return " or ".join(members)
     if isinstance(info, inspect.CustomType):
         return (info.cls.ALLOWED if info.cls in UNITS else info.cls.__name__) + _range(extra)

@@ -43,9 +43,7 @@ class Faults:
     def __contains__(self, key: Key) -> bool:
         return any(fault.path == join(key) for fault in self.found)
 
-    def add(
-        self, key: Key, message: str, value: object = _NOTHING, *, allowed: str = "", hint: str = ""
-    ) -> None:
+    def add(self, key: Key, message: str, value: object = _NOTHING, *, allowed: str = "", hint: str = "") -> None:
         """Note that `message` is wrong with `key`. A `value` is shown unless it may be a secret."""
         file, line = self.locate(join(key))
         shown = "" if value is _NOTHING else self.show(key, value)

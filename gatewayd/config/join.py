@@ -47,9 +47,7 @@ class _Reading:
         try:
             data = path.read_bytes()
         except OSError as error:
-            self.unreadable.append(
-                Fault("configuration", f"cannot be read: {error.strerror}", file=str(path))
-            )
+            self.unreadable.append(Fault("configuration", f"cannot be read: {error.strerror}", file=str(path)))
             return
         self.sources.texts[str(path)] = data
         try:

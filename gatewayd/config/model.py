@@ -36,9 +36,7 @@ Name = Annotated[
     ),
 ]
 Token = Annotated[str, Meta(pattern=rf"^{_TCHARS}$", extra={"allowed": "a token (RFC 9110 §5.6.2)"})]
-FieldName = Annotated[
-    str, Meta(pattern=rf"^{_TCHARS}$", extra={"allowed": "a header name, such as X-Api-Version"})
-]
+FieldName = Annotated[str, Meta(pattern=rf"^{_TCHARS}$", extra={"allowed": "a header name, such as X-Api-Version"})]
 FieldValue = Annotated[
     str,
     Meta(
@@ -286,9 +284,7 @@ class Service(Section, frozen=True):
 class Redirect(Section, frozen=True):
     """Answer with a redirection. `to` may use {path}, {query}, {host} and the route's path parameters."""
 
-    to: Annotated[
-        FieldValue, Meta(min_length=1)
-    ]  # the Location; may use {path}, {query}, {host}, path parameters
+    to: Annotated[FieldValue, Meta(min_length=1)]  # the Location; may use {path}, {query}, {host}, path parameters
     status: Literal[301, 302, 303, 307, 308] = 308  # 307 and 308 keep the method
 
 

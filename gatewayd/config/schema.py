@@ -85,9 +85,7 @@ class _Types:
         return {
             "type": "object",
             "description": python.cleandoc(kind.__doc__ or ""),
-            "properties": {
-                field.encode_name: self._option(field, told.get(field.name, "")) for field in info.fields
-            },
+            "properties": {field.encode_name: self._option(field, told.get(field.name, "")) for field in info.fields},
             "required": [field.encode_name for field in info.fields if field.required],
             "additionalProperties": not info.forbid_unknown_fields,
         }

@@ -69,9 +69,7 @@ class Duration(float):
             return "0s"
         seconds = Decimal(repr(float(self)))
         texts = [_decimal_text(seconds / scale) + unit for unit, scale in DURATION_UNITS.items()]
-        exact = [
-            text for text in texts if re.fullmatch(DURATION_PATTERN, text) and _seconds(text) == float(self)
-        ]
+        exact = [text for text in texts if re.fullmatch(DURATION_PATTERN, text) and _seconds(text) == float(self)]
         return min(reversed(exact), key=len, default=_decimal_text(seconds) + "s")
 
     def __repr__(self) -> str:
@@ -94,9 +92,7 @@ class Size(int):
         return cls(int(number))
 
     def __str__(self) -> str:
-        whole = [
-            f"{int(self) // scale}{unit}" for unit, scale in SIZE_UNITS.items() if int(self) % scale == 0
-        ]
+        whole = [f"{int(self) // scale}{unit}" for unit, scale in SIZE_UNITS.items() if int(self) % scale == 0]
         return "0B" if not self else min(reversed(whole), key=len)
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.policy import Handler, Route
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway import chains
-from gatewayd.gateway.dial import ConnectionPool, Dialler
+from gatewayd.gateway.dial import Dialler
 from gatewayd.gateway.router import Router, RouteSpec, compile_routes
 from gatewayd.gateway.snapshot import ChainLink, Snapshot
 from gatewayd.handlers import proxy, redirect, static_reply
@@ -40,8 +40,6 @@ class Ground:
     """Row in shared memory of each route."""
     kept: dict[tuple[str, str], Any] = field(default_factory=dict)
     """What policies keep over reloads (`BuildContext.keep`)."""
-    upstreams: Mapping[str, UpstreamGroup] = field(default_factory=dict)
-    """Of the generation before; taken over as they are where nothing about them changed."""
     locate: Locate = nowhere
 
 
@@ -81,7 +79,6 @@ class _Build:
         self.faults: list[Fault] = []
         self.links: dict[str, ChainLink] = {}
         self.upstreams: dict[str, UpstreamGroup] = {}
-        self.pools: dict[str, Callable[[Target], ConnectionPool]] = {}
         self.services: dict[tuple[object, ...], proxy.ProxyService] = {}
         self.via = Via(document.gateway.name)
 
@@ -115,22 +112,22 @@ class _Build:
             dialler = Dialler(config, limits, self._dial_timeout(name))
         except ConfigError as error:
             raise below(f"upstreams.{name}", error) from None
-        known = self.ground.upstreams.get(name)
-        if known is not None and known.config == config:
-            self.upstreams[name] = known
-        else:
-            self.upstreams[name] = UpstreamGroup(
-                name, config, self.ground.clock, self.ground.random, dialler.probe, on_retire=retire
-            )
 
-        def open_pool(target: Target) -> ConnectionPool:
-            pool: ConnectionPool = dialler.pool(target)
-            target.pool = pool
-            if target.retired:
-                pool.retire()
-            return pool
+        def join(target: Target) -> None:
+            if target.pool is None:
+                target.pool = dialler.pool(target)
+            else:
+                target.pool.configure(config.pool, dialler.dial_for(target))
 
-        self.pools[name] = open_pool
+        self.upstreams[name] = UpstreamGroup(
+            name,
+            config,
+            self.ground.clock,
+            self.ground.random,
+            dialler.probe,
+            on_join=join,
+            on_retire=retire,
+        )
 
     def _dial_timeout(self, upstream: str) -> float:
         services = self.document.services.values()
@@ -152,7 +149,6 @@ class _Build:
             found = self.services[key] = proxy.ProxyService(
                 service,
                 group,
-                self.pools[service.upstream],
                 self.ground.clock,
                 self.via,
                 frozenset(protocol.lower().encode() for protocol in route.upgrades),

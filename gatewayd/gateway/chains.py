@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from msgspec import Struct
@@ -12,7 +11,7 @@ from msgspec import Struct
 from gatewayd import policies
 from gatewayd.config import model
 from gatewayd.config.convert import convert_policy
-from gatewayd.config.faults import Locate, nowhere
+from gatewayd.config.faults import Locate, nowhere, placed
 from gatewayd.config.model import PolicyTable
 from gatewayd.core.clock import Clock
 from gatewayd.core.exchange import Exchange
@@ -63,8 +62,7 @@ def _build_link(instance: str, table: dict[str, Any], context: BuildContext, loc
     try:
         hooks = policies.load(common.policy).build(config, context)
     except ConfigError as error:
-        below = [replace(fault, path=f"policies.{instance}.{fault.path}") for fault in error.faults]
-        raise ConfigError(below) from None
+        raise ConfigError(placed(error.faults, ("policies", instance), locate)) from None
     return ChainLink(instance, common.policy, common.mode, common.failure, _tempered(hooks, instance, common))
 
 

@@ -37,11 +37,7 @@ def _under(host: bytes) -> str:
 
 
 def _exclude(one: Entry, other: Entry) -> bool:
-    return (
-        one.conditions is not None
-        and other.conditions is not None
-        and one.conditions.excludes(other.conditions)
-    )
+    return one.conditions is not None and other.conditions is not None and one.conditions.excludes(other.conditions)
 
 
 def unordered(table: Table) -> Iterator[Fault]:
@@ -53,9 +49,7 @@ def unordered(table: Table) -> Iterator[Fault]:
 def _unordered(place: Place) -> Iterator[Fault]:
     for at, (pattern, below) in enumerate(place.patterns):
         for other, beside in place.patterns[at + 1 :]:
-            if not (
-                is_narrower(pattern, other) or is_narrower(other, pattern) or are_disjoint(pattern, other)
-            ):
+            if not (is_narrower(pattern, other) or is_narrower(other, pattern) or are_disjoint(pattern, other)):
                 for one, another in _meetings(below, beside):
                     if one.named & another.named and not _exclude(one, another):
                         yield _pattern_fault(one, another, pattern, other)
@@ -100,9 +94,7 @@ def _common_children(one: Place, other: Place) -> Iterator[tuple[Place, Place]]:
     for segment, child in its.items():
         yield from ((below, child) for below in _open_children(one, segment))
     for pattern, child in one.patterns:
-        yield from (
-            (child, below) for other_one, below in other.patterns if not are_disjoint(pattern, other_one)
-        )
+        yield from ((child, below) for other_one, below in other.patterns if not are_disjoint(pattern, other_one))
     if one.parameter is not None:
         yield from ((one.parameter, below) for _, below in other.patterns)
     if other.parameter is not None:

@@ -31,9 +31,11 @@ class Dialler:
 
     def pool(self, target: Target) -> ConnectionPool:
         """A pool of connections to `target`."""
-        return Pool(self._config.pool, self._dial_for(target))
+        return Pool(self._config.pool, self.dial_for(target))
 
-    def _dial_for(self, target: Target) -> Callable[[ConnectionPool], Coroutine[Any, Any, UpstreamConnection]]:
+    def dial_for(self, target: Target) -> Callable[[ConnectionPool], Coroutine[Any, Any, UpstreamConnection]]:
+        """What a pool opens connections to `target` with."""
+
         async def dial(pool: ConnectionPool) -> UpstreamConnection:
             return await self.connect(target, pool.free, pool.lost)
 

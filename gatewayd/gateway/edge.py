@@ -48,6 +48,7 @@ class Edge:
         self._metrics = WorkerMetrics(memory, worker)
         self._ground = Ground(clock=self._clock)
         self._tally = Tally()
+        self._upstreams: dict[str, UpstreamGroup] = {}
         self._listeners: dict[str, ListenerState] = {}
         self._acceptors: dict[str, Acceptor] = {}
         self._pipeline: Pipeline | None = None
@@ -93,19 +94,15 @@ class Edge:
 
     def _take_upstreams(self, snapshot: Snapshot) -> None:
         """Carry over what is known about targets; start what is new, stop what is gone once it is no longer in use."""
-        old = self._ground.upstreams
+        old = self._upstreams
         for name, group in snapshot.upstreams.items():
-            before = old.get(name)
-            if before is not group:
-                if before is not None:
-                    group.carry_over(before)
-                if self._started:
-                    spawn(group.start(), f"start upstream {name}")
+            if name in old:
+                group.carry_over(old[name])
+            if self._started:
+                spawn(group.start(), f"start upstream {name}")
         until = self._clock.monotonic() + snapshot.document.gateway.drain_timeout
-        for name, group in old.items():
-            if snapshot.upstreams.get(name) is not group:
-                self._leaving.append((until, group))
-        self._ground.upstreams = snapshot.upstreams
+        self._leaving += [(until, group) for group in old.values()]
+        self._upstreams = snapshot.upstreams
 
     def _configure_listeners(self, document: Document, commits: dict[str, Commit]) -> None:
         for name, commit in commits.items():
@@ -135,7 +132,7 @@ class Edge:
     async def start(self) -> None:
         """Begin what runs beside requests: name resolution, health checks, the sweep."""
         self._started = True
-        await asyncio.gather(*(group.start() for group in self._ground.upstreams.values()))
+        await asyncio.gather(*(group.start() for group in self._upstreams.values()))
         self._sweep()
 
     async def listen(self, name: str, sock: socket.socket) -> None:
@@ -163,7 +160,7 @@ class Edge:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._abort_all()
-        for group in [*self._ground.upstreams.values(), *(group for _, group in self._leaving)]:
+        for group in [*self._upstreams.values(), *(group for _, group in self._leaving)]:
             await group.stop()
         if self._pipeline is not None:
             self._change_log(None)
@@ -184,7 +181,7 @@ class Edge:
             "generation": self._pipeline.snapshot.generation if self._pipeline is not None else 0,
             "connections": self.connections,
             "draining": self._draining,
-            "upstreams": {name: group.status() for name, group in self._ground.upstreams.items()},
+            "upstreams": {name: group.status() for name, group in self._upstreams.items()},
         }
 
     # -- drain ------------------------------------------------------------------------------------------------
@@ -265,7 +262,7 @@ class Edge:
                 sink.expire(now)
 
     def _sweep_upstreams(self, now: float) -> None:
-        for group in self._ground.upstreams.values():
+        for group in self._upstreams.values():
             for target in group.targets:
                 if target.pool is not None:
                     target.pool.sweep(now)

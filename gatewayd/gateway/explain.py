@@ -85,7 +85,8 @@ class Explanation:
                 f"; Allow: {self.allow}" if self.allow else ""
             )
             return
-        yield f"  route     {self.route}: {self.template} at {f'host {self.host_rule}' if self.host_rule else 'any host'}"
+        host = f"host {self.host_rule}" if self.host_rule else "any host"
+        yield f"  route     {self.route}: {self.template} at {host}"
         for name, value in self.params.items():
             yield f"            {name} = {value}"
         for number, link in enumerate(self.chain, 1):
@@ -114,9 +115,7 @@ def explain(
     too.
     """
     if listener not in snapshot.routers:
-        raise ConfigError(
-            [Fault("listeners", "there is no such listener", listener, ", ".join(snapshot.routers))]
-        )
+        raise ConfigError([Fault("listeners", "there is no such listener", listener, ", ".join(snapshot.routers))])
     said = Explanation(method, url, listener, snapshot.generation, client)
     try:
         exchange = _exchange(snapshot, said, headers)

@@ -107,9 +107,7 @@ class Router:
         for table in tables:
             entry = table.static.get(path)
             while entry is not None:
-                if method in entry.methods and (
-                    entry.conditions is None or not entry.conditions.unmet(exchange)
-                ):
+                if method in entry.methods and (entry.conditions is None or not entry.conditions.unmet(exchange)):
                     return entry.value
                 entry = entry.next
             cut = path.rfind(b"/") + 1
@@ -117,9 +115,7 @@ class Router:
             if entry is not None:
                 last = path[cut:]
                 while entry is not None and last:
-                    if method in entry.methods and (
-                        entry.conditions is None or not entry.conditions.unmet(exchange)
-                    ):
+                    if method in entry.methods and (entry.conditions is None or not entry.conditions.unmet(exchange)):
                         exchange.params = {entry.names[0]: last}
                         return entry.value
                     entry = entry.next
@@ -133,9 +129,7 @@ class Router:
         """Every route whose path matches, the most specific first, those of other hosts behind."""
         tables = self._tables(exchange.host)
         found = [
-            self._considered(table.host, pair, exchange)
-            for table in tables
-            for pair in table.candidates(exchange.path)
+            self._considered(table.host, pair, exchange) for table in tables for pair in table.candidates(exchange.path)
         ]
         for table in self._patterns.values():
             if table not in tables:
@@ -184,10 +178,8 @@ class Router:
                 return entry.value
         if exchange.method == b"CONNECT":
             return self._refusal(self._named)  # it has no path; some path would take these
-        candidates: Iterator[Candidate] = (
-            pair for table in tables for pair in table.candidates(exchange.path)
-        )
-        allowed = frozenset[bytes]().union(*(entry.methods for entry, _ in candidates))
+        path = exchange.path
+        allowed = frozenset[bytes]().union(*[each.methods for table in tables for each, _ in table.candidates(path)])
         if not allowed or method in allowed:
             return NOT_FOUND
         return self._refusal(allowed)
@@ -273,9 +265,7 @@ class _Compiler:
 
     def _entry(self, spec: RouteSpec) -> Entry:
         named = self._once(frozenset(method.encode() for method in spec.methods) or self.implied)
-        entry = Entry(
-            spec.name, spec.value, named, self._once(named | {b"HEAD"}) if b"GET" in named else named
-        )
+        entry = Entry(spec.name, spec.value, named, self._once(named | {b"HEAD"}) if b"GET" in named else named)
         entry.preflight = spec.preflight
         asked = (0, 0)
         if spec.headers or spec.query:

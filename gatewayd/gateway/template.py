@@ -92,16 +92,12 @@ def _without_tail(skeleton: str, parameters: list[re.Match[str]]) -> tuple[str, 
     """
     if "{" in skeleton or "}" in skeleton:
         raise _BadTemplate("a brace is no part of a parameter", allowed=_SYNTAX)
-    starred = [parameter[0] for parameter in parameters if parameter[3]]
-    tail = skeleton.endswith("/*") or (bool(starred) and parameters[-1][0] == starred[0])
-    if tail:
-        skeleton, _, last = skeleton.rpartition("/")
-        if last not in ("*", _MARK):
-            raise _BadTemplate("a tail is a whole segment", allowed=_SYNTAX)
-    if "*" in skeleton or len(starred) > (tail and last == _MARK):
-        raise _BadTemplate(
-            "a tail stands at the end", allowed="/* or {name*} as the last segment, {name} elsewhere"
-        )
+    head, _, last = skeleton.rpartition("/")
+    tail = last == "*" or (last == _MARK and parameters[-1][3] is not None)
+    stars = skeleton.count("*") + sum(parameter[3] is not None for parameter in parameters)
+    if stars > tail:
+        raise _BadTemplate("a tail is the whole last segment", allowed="/* or /{name*} at the end, {name} elsewhere")
+    skeleton = head if tail else skeleton
     for segment in skeleton.split("/"):
         if segment.count(_MARK) > 1:
             raise _BadTemplate("a segment has two parameters", allowed="one parameter per segment")
@@ -120,9 +116,7 @@ def _normal(skeleton: str) -> bytes:
     except RequestError as error:
         raise _BadTemplate(f"no request has such a path: {error.detail}") from None
     if normal != shown:
-        raise _BadTemplate(
-            "no request has such a path once it is normalised", hint=f"it becomes {normal.decode()}"
-        )
+        raise _BadTemplate("no request has such a path once it is normalised", hint=f"it becomes {normal.decode()}")
     return path
 
 

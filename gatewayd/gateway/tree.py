@@ -82,8 +82,10 @@ class Place:
 
     def forks(self) -> bool:
         """Whether a path that ends nowhere below one branch of this place might match in another."""
-        ways = len(self.patterns) + (self.parameter is not None) + (self.literals is not None)
-        return ways + (self.leaf is not None) + (self.tail is not None) > 1
+        if self.leaf is not None and self.tail is not None:
+            return True
+        ways = (self.literals is not None) + len(self.patterns) + (self.parameter is not None) + (self.tail is not None)
+        return ways > 1
 
     def is_empty(self) -> bool:
         """Whether nothing is here or below."""
@@ -204,10 +206,12 @@ class Table:
                 values.append(b"")
         while entry is not None:
             if method in entry.methods and (entry.conditions is None or not entry.conditions.unmet(exchange)):
-                if entry.names:
-                    exchange.params = dict(
-                        zip(entry.names, values, strict=False)
-                    )  # an unnamed tail has a value
+                names = entry.names
+                if len(names) == 1:
+                    exchange.params = {names[0]: values[0]}
+                elif names:
+                    # An unnamed tail has a value too; naming `strict` would cost as much as the rest of the line.
+                    exchange.params = dict(zip(names, values))  # noqa: B905
                 return entry
             entry = entry.next
         return self.search(exchange, method) if self.forks else None
@@ -225,11 +229,12 @@ class Table:
         """All entries whose path matches, the most specific first."""
         if not path.startswith(b"/"):
             return []
-        found: list[Candidate] = [(entry, ()) for entry in chain(self.static.get(path))]
+        found: list[Candidate] = []
+        _add(found, self.static.get(path), ())
         cut = path.rindex(b"/") + 1
         last = path[cut:]
         if last:
-            found += [(entry, (last,)) for entry in chain(self.heads.get(path[:cut]))]
+            _add(found, self.heads.get(path[:cut]), (last,))
         if self.root is not None:
             _collect(self.root, path[1:].split(b"/", self.depth), 0, (), found)
         return found
@@ -256,12 +261,16 @@ def _open_branch(place: Place, segment: bytes) -> tuple[bytes, Place | None]:
     return segment, place.parameter
 
 
-def _collect(
-    place: Place, segments: list[bytes], at: int, values: tuple[bytes, ...], found: list[Candidate]
-) -> None:
+def _add(found: list[Candidate], entry: Entry | None, values: tuple[bytes, ...]) -> None:
+    while entry is not None:
+        found.append((entry, values))
+        entry = entry.next
+
+
+def _collect(place: Place, segments: list[bytes], at: int, values: tuple[bytes, ...], found: list[Candidate]) -> None:
     if at == len(segments):
-        found += [(entry, values) for entry in chain(place.leaf)]
-        found += [(entry, (*values, b"")) for entry in chain(place.tail)]
+        _add(found, place.leaf, values)
+        _add(found, place.tail, (*values, b""))
         return
     segment = segments[at]
     child = place.literals.get(segment) if place.literals is not None else None
@@ -275,5 +284,4 @@ def _collect(
         if place.parameter is not None:
             _collect(place.parameter, segments, at + 1, (*values, segment), found)
     if place.tail is not None:
-        rest = b"/".join(segments[at:])
-        found += [(entry, (*values, rest)) for entry in chain(place.tail)]
+        _add(found, place.tail, (*values, b"/".join(segments[at:])))

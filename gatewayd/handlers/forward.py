@@ -76,7 +76,7 @@ class Forward:
         exchange.attempts = self.attempt
         exchange.target = target.address
         group.started(target)
-        pool = target.pool or self.service.open_pool(target)
+        pool = target.pool
         connection = pool.take(exchange.method in IDEMPOTENT) if pool.idle else None
         if connection is not None:
             self.connected(connection)
@@ -153,7 +153,7 @@ class Forward:
         """The caller left: so does the request, and the target is not to blame."""
         if self.gone:
             return
-        connection, target = self.connection, self.target
+        connection, target = self._ours(), self.target
         self.gone = True
         self.deadline = math.inf
         self.connection = self.target = None
@@ -168,14 +168,16 @@ class Forward:
 
     def pause_reply(self) -> None:
         """The caller reads too slowly; its own watch runs meanwhile, ours does not."""
-        if self.connection is not None:
-            self.connection.pause_reply()
+        connection = self._ours()
+        if connection is not None:
+            connection.pause_reply()
             self.deadline = self.stop_at
 
     def resume_reply(self) -> None:
         """The caller reads on."""
-        if self.connection is not None:
-            self.connection.resume_reply()
+        connection = self._ours()
+        if connection is not None:
+            connection.resume_reply()
             self._wait_from_now(self.service.timeouts.idle)
 
     def expire(self, now: float) -> None:
@@ -301,7 +303,7 @@ class Forward:
         if not may_retry(method, error, self.attempt, service.retries, service.group.budget, replayable):
             return False
         target = self.target
-        self._leave()
+        self._leave(retried=True)
         self.gone = False
         self.tried = (*self.tried, target) if target is not None else self.tried
         self.started = now
@@ -309,7 +311,12 @@ class Forward:
         self._attempt()
         return True
 
-    def _settle(self, failed: bool, now: float) -> None:
+    def _ours(self) -> UpstreamConnection | None:
+        """The connection, while the exchange on it is ours: once its reply is complete it may serve another already."""
+        connection = self.connection
+        return connection if connection is not None and connection.receiver is self else None
+
+    def _settle(self, failed: bool, now: float, retried: bool = False) -> None:
         """The attempt is over and its connection is no longer ours."""
         self.gone = True
         self.deadline = math.inf
@@ -317,12 +324,12 @@ class Forward:
         target, self.target = self.target, None
         if target is not None:
             seconds = self.answered if self.answered >= 0 else now - self.started
-            self.service.group.finished(target, seconds, failed, now)
+            self.service.group.finished(target, seconds, failed, now, retried)
 
-    def _leave(self) -> None:
-        """Give the attempt up as failed, whatever state its connection is in."""
-        connection = self.connection
-        self._settle(True, self.service.clock.monotonic())
+    def _leave(self, retried: bool = False) -> None:
+        """Give the attempt up as failed, whatever state its connection is in; `retried`: another follows."""
+        connection = self._ours()
+        self._settle(True, self.service.clock.monotonic(), retried)
         if connection is not None:
             connection.drop()
 

@@ -12,9 +12,7 @@ from gatewayd.handlers.forward import Forward
 from gatewayd.rfc.forwarding import Via
 from gatewayd.rfc.rewrite import Asked, Rewriting
 from gatewayd.upstream.group import UpstreamGroup
-from gatewayd.upstream.pool import Pool
 from gatewayd.upstream.target import Target
-from gatewayd.wire.upstream import UpstreamConnection
 
 _pair = b": ".join
 _lines = b"\r\n".join
@@ -36,16 +34,13 @@ class ProxyService:
         self,
         service: model.Service,
         group: UpstreamGroup,
-        open_pool: Callable[[Target], Pool[UpstreamConnection]],
         clock: Clock,
         via: Via,
         upgrades: frozenset[bytes] = frozenset(),
         path_rewriter: Callable[[bytes], bytes] | None = None,
         rewriting: Rewriting | None = None,
     ) -> None:
-        """`open_pool` gives a target its connection pool when it is used for the first time."""
         self.group = group
-        self.open_pool = open_pool
         self.clock = clock
         self._via = via
         self.via = via.value(b"1.1", [])  # of a message that has none yet

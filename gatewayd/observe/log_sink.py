@@ -120,7 +120,7 @@ class SocketSink:
             while done < len(lines):
                 end = _cut(lines, done)
                 try:
-                    done += self._socket.send(view[done:end], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                    done += self._socket.send(view[done:end],  socket.MSG_NOSIGNAL)
                 except BlockingIOError:
                     break
         return done

@@ -17,7 +17,7 @@ from gatewayd.errors import ConfigError, Fault
 from gatewayd.observe import metrics
 from gatewayd.server import sockets
 from gatewayd.server.channel import AnyMessage, Apply, ChannelError, Drain, Listen, ReopenLogs, Status
-from gatewayd.server.process import Child, Kept, StartError, start
+from gatewayd.server.process import START_TIMEOUT, Child, Kept, StartError, start
 
 _log = logging.getLogger(__name__)
 _STATUS_TIMEOUT = 2.0
@@ -86,8 +86,7 @@ class Crew:
         results = await asyncio.gather(*(each.start() for each in new), return_exceptions=True)
         errors = [error for error in results if error is not None]
         if errors:
-            for each in new:
-                each.kill()
+            await _end(new)
             raise next((error for error in errors if isinstance(error, ConfigError)), errors[0])
         self._members |= {each.index: each for each in new}
         self.parts.update(self._members)
@@ -143,9 +142,7 @@ class Crew:
         """End everything now, and see it gone."""
         members = [*self._members.values(), *self._leaving.values()]
         self._members.clear()
-        for member in members:
-            member.kill()
-        await asyncio.gather(*(asyncio.shield(each.child.exited) for each in members if each.child))
+        await _end(members)
 
     async def reopen_logs(self) -> None:
         """Have every worker open its logs anew, those that drain too."""
@@ -205,8 +202,8 @@ class Crew:
                 member.generation = serving.generation
             elif isinstance(result, ConfigError):
                 faults += [fault for fault in result.faults if fault not in faults]
-            elif isinstance(result, ChannelError) and member.child and not member.child.exited.done():
-                faults.append(Fault("", f"{member.name} failed to apply it", found=str(result)))
+            else:  # one that dies of it counts: else all would, one after the other
+                faults.append(Fault("reload", f"{member.name} failed to apply it: {str(result) or 'no answer'}"))
         if faults:
             raise ConfigError(faults)
 
@@ -236,7 +233,7 @@ class Crew:
                 await child.channel.call(drain)
                 await asyncio.shield(child.exited)
         except (ChannelError, TimeoutError) as error:
-            _log.warning("%s is ended by force: %s", member.name, error or "it did not leave in time")
+            _log.warning("%s is ended by force: %s", member.name, str(error) or "it did not leave in time")
         finally:
             await child.end(within=0.0)
 
@@ -248,9 +245,16 @@ class Crew:
                 _log.warning("%s: %s failed: %s", member.name, type(message).__name__, result)
 
 
+async def _end(members: Sequence[Member]) -> None:
+    for each in members:
+        each.kill()
+    await asyncio.gather(*(asyncio.shield(each.child.exited) for each in members if each.child))
+
+
 async def _call(member: Member, message: AnyMessage, socks: Sequence[socket] = ()) -> None:
     if member.child is not None:
-        await member.child.channel.call(message, socks)
+        async with asyncio.timeout(START_TIMEOUT):
+            await member.child.channel.call(message, socks)
 
 
 def _apply_message(serving: Serving) -> Apply:

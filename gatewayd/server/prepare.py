@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from gatewayd.config.faults import Locate
+from gatewayd.config.faults import Locate, placed
 from gatewayd.config.load import load
 from gatewayd.config.model import Document
 from gatewayd.errors import ConfigError, Fault
@@ -43,7 +43,7 @@ class Prepared:
 
     def located(self, error: ConfigError) -> ConfigError:
         """The same faults with their files and lines."""
-        return ConfigError([located(fault, self.locate) for fault in error.faults])
+        return ConfigError(placed(error.faults, (), self.locate))
 
 
 def _nothing(_: Document) -> Collection[str]:
@@ -65,16 +65,8 @@ def prepare(
         *(rules.verify(document, loaded.locate) if rules else ()),
     ]
     if faults:
-        raise ConfigError([located(fault, loaded.locate) for fault in faults])
+        raise ConfigError(placed(faults, (), loaded.locate))
     return Prepared(document, msgspec.msgpack.encode(loaded.raw), loaded.locate)
-
-
-def located(fault: Fault, locate: Locate) -> Fault:
-    """`fault` with the file and line of its key, if it has none yet."""
-    if fault.file:
-        return fault
-    file, line = locate(fault.path)
-    return replace(fault, file=file, line=line)
 
 
 def wanted(document: Document) -> dict[str, Wanted]:

@@ -224,7 +224,10 @@ class Kept:
             raise StartError(f"{self.name} {describe(child.exited.result())} before it was ready") from error
         except (ChannelError, TimeoutError) as error:
             await child.end(within=0.0)
-            raise StartError(f"{self.name} did not get ready: {error or 'it took too long'}") from error
+            raise StartError(f"{self.name} did not get ready: {str(error) or 'it took too long'}") from error
+        except ConfigError:
+            await child.end(within=0.0)
+            raise
         except BaseException:
             child.send_signal(signal.SIGKILL)
             raise

@@ -77,15 +77,15 @@ class PowerOfTwo:
         """The target to use."""
         if candidates is not self._seen:
             self._compile(candidates)
-        random = self._random
         count = len(candidates)
         if self._bounds:
             first, second = self._draw(), self._draw()
         elif count == 2:
             first, second = 0, 1
         else:
-            first = int(random() * count)
-            second = first - 1 - int(random() * (count - 1))  # below 0 it counts from the end
+            spot = self._random() * count
+            first = int(spot)
+            second = first - 1 - int((spot - first) * (count - 1))  # below 0 it counts from the end
         one, other = candidates[first], candidates[second]
         now = self._monotonic()
         return one if one is other or _cost(one, now) <= _cost(other, now) else other
@@ -126,11 +126,16 @@ def round_robin(candidates: Sequence[Target], _exchange: Exchange | None = None)
 
 def least_requests(candidates: Sequence[Target], _exchange: Exchange) -> Target:
     """The one with the fewest exchanges in flight for its share; those that tie take turns by share."""
-    loads = [target.in_flight / target.share for target in candidates]
-    least = min(loads)
-    if loads.count(least) == 1:
-        return candidates[loads.index(least)]
-    return round_robin([target for target, load in zip(candidates, loads, strict=True) if load == least])
+    best = candidates[0]
+    least = best.in_flight / best.share
+    tied = False
+    for target in candidates:
+        load = target.in_flight / target.share
+        if load < least:
+            best, least, tied = target, load, False
+        elif load == least and target is not best:
+            tied = True
+    return round_robin([target for target in candidates if target.in_flight / target.share == least]) if tied else best
 
 
 class ConsistentHash:

@@ -148,7 +148,8 @@ class Pool(Generic[C]):
         for connection in list(self.idle):
             connection.drop()
 
-    def configure(self, config: model.Pool) -> None:
-        """Go on under another configuration."""
+    def configure(self, config: model.Pool, dial: Dial[C]) -> None:
+        """Go on under another configuration; connections that are open stay."""
         self._config = config
+        self._dial = dial
         self._retired = False

@@ -73,7 +73,8 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
             if chunked or value.lower() != b"chunked" or head[7:8] == b"0":
                 raise UpstreamError(502, "malformed_reply", detail="its transfer coding is not one chunked")
             chunked = True
-    headers.append((b"date", date or http_date(time.time())))  # RFC 9110 §6.6.1
+    if status >= 200:
+        headers.append((b"date", date or http_date(time.time())))  # RFC 9110 §6.6.1
     if length == UNKNOWN_LENGTH or chunked:
         if length != UNKNOWN_LENGTH:
             raise UpstreamError(502, "malformed_reply", detail="it is framed twice")

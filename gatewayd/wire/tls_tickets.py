@@ -19,7 +19,7 @@ from typing import Any
 # SSL_CTRL_SET_SESS_CACHE_MODE, SSL_CTRL_GET_TLSEXT_TICKET_KEYS, SSL_CTRL_SET_TLSEXT_TICKET_KEYS
 _MODE, _GET_KEYS, _SET_KEYS = 44, 58, 59
 _LENGTHS = (80, 48)  # OpenSSL since 1.1.0, before
-_NEWEST = (3, 14)
+_NEWEST = (3, 13)
 
 
 def share(context: ssl.SSLContext, secret: bytes, purpose: bytes) -> bool:

@@ -9,7 +9,8 @@ from benchmarks.generator import GeneratorError, Plan
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/
   1 threads and 2 connections
-outcome {"requests":500,"microseconds":2000000,"bytes":9,"errors":{"status":2,"connect":0,"read":1,"write":0,"timeout":0},\
+outcome {"requests":500,"microseconds":2000000,"bytes":9,\
+"errors":{"status":2,"connect":0,"read":1,"write":0,"timeout":0},\
 "latency_us":{"p50_ms":1500,"p90_ms":2000,"p99_ms":2500,"p999_ms":3000,"max_ms":4000}}
 """
 

@@ -48,9 +48,7 @@ def test_an_encrypted_key(tmp_path):
         check_key(str(key), None)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"hunter2", b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"]
-)
+@pytest.mark.parametrize("content", [b"", b"hunter2", b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"])
 def test_files_that_hold_something_else(tmp_path, content):
     path = tmp_path / "x"
     path.write_bytes(content)

@@ -212,9 +212,7 @@ def test_a_text_from_the_environment_may_stand_for_a_number(option, text, expect
 
 
 def test_a_text_written_as_one_may_not():
-    assert faults_of(count="7") == [
-        'conf.toml: t.count: wrong type; found "7"; allowed: a whole number, at least 1'
-    ]
+    assert faults_of(count="7") == ['conf.toml: t.count: wrong type; found "7"; allowed: a whole number, at least 1']
 
 
 @pytest.mark.parametrize("text", ["hunter2", "12345678", "[1]", "x\ny = 1"])

@@ -62,9 +62,7 @@ def test_a_document_and_where_it_stands(tmp_path):
 
 
 def test_what_workers_get_makes_the_same_document(tmp_path):
-    found = loaded(
-        tmp_path, SMALL + '[limits]\nhead = "${env:HEAD}"\nheaders = "${env:N}"\n', HEAD="2KiB", N="7"
-    )
+    found = loaded(tmp_path, SMALL + '[limits]\nhead = "${env:HEAD}"\nheaders = "${env:N}"\n', HEAD="2KiB", N="7")
     packed = msgspec.msgpack.encode(found.raw)
     assert msgspec.json.encode(found.raw)
     assert decode(msgspec.msgpack.decode(packed)) == found.document
@@ -171,9 +169,7 @@ def test_secrets_show_in_no_error_and_no_repr(tmp_path):
     found = loaded(tmp_path, SMALL + SECRETS, SECRET="5")
     assert found.document.policies["limit"] == {"key": "hunter2", "limit": 5}
     assert "hunter2" not in repr(found) + repr(found.document) + repr(found.locate)
-    text = (
-        SMALL.replace('"quotes"\n', '"${env:SECRET}"\n').replace("127.0.0.1:8080", "${env:SECRET}") + SECRETS
-    )
+    text = SMALL.replace('"quotes"\n', '"${env:SECRET}"\n').replace("127.0.0.1:8080", "${env:SECRET}") + SECRETS
     told = "\n".join(faults_of(tmp_path, text, SECRET="hunter3", GATEWAYD__LIMITS__HEAD="hunter4"))
     assert told.count("${env:SECRET}") == 4
     assert "hunter" not in told

@@ -52,9 +52,7 @@ def test_a_document_s_text_holds_no_values():
 def test_workers_load_little_to_decode():
     script = "import sys, gatewayd.config.model; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert not {"tomllib", "difflib", "tree_sitter", "cryptography", "glob", "tomli_w"} & {
-        *done.stdout.split()
-    }
+    assert not {"tomllib", "difflib", "tree_sitter", "cryptography", "glob", "tomli_w"} & {*done.stdout.split()}
 
 
 def test_every_table_refuses_unknown_options():

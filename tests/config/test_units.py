@@ -141,9 +141,7 @@ def test_the_shortest_text_is_shown(value, text):
     assert repr(value) == f"{type(value).__name__}('{text}')"
 
 
-SECONDS = st.one_of(
-    st.integers(0, 10**9), st.floats(0.001, 10**9), st.integers(0, 10**6).map(lambda n: n / 1000)
-)
+SECONDS = st.one_of(st.integers(0, 10**9), st.floats(0.001, 10**9), st.integers(0, 10**6).map(lambda n: n / 1000))
 
 
 @given(SECONDS)

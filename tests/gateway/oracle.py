@@ -46,11 +46,7 @@ def answer(specs: list[RouteSpec], exchange: Exchange) -> Answer:
     """The answer by the rules; two best routes are an error."""
     reached = [(spec, *found) for spec in specs for found in _reached(spec, exchange)]
     best = sorted(
-        (
-            (key + _conditions_key(spec), spec, params)
-            for spec, key, params in reached
-            if _taken(spec, exchange)
-        ),
+        ((key + _conditions_key(spec), spec, params) for spec, key, params in reached if _taken(spec, exchange)),
         key=lambda found: found[0],
     )
     if best:
@@ -67,9 +63,7 @@ def answer(specs: list[RouteSpec], exchange: Exchange) -> Answer:
 def _reached(spec: RouteSpec, exchange: Exchange) -> Iterator[tuple[tuple[object, ...], dict[str, bytes]]]:
     """Sort key and parameters, for the best host pattern of `spec` that matches, if host and path do."""
     params = path_params(spec.path, exchange.path)
-    ranks = [
-        rank for pattern in spec.hosts or ("",) if (rank := _host_rank(pattern, exchange.host)) is not None
-    ]
+    ranks = [rank for pattern in spec.hosts or ("",) if (rank := _host_rank(pattern, exchange.host)) is not None]
     if params is not None and ranks:
         yield (min(ranks), path_key(spec.path)), params
 
@@ -89,10 +83,7 @@ def _pieces(path: str) -> tuple[list[tuple[str, str, str, str]], str | None]:
     tail = None
     if segments[-1] == "*" or segments[-1].endswith("*}"):
         tail = segments.pop().strip("{*}")
-    taken = [
-        re.fullmatch(r"([^{]*)(?:\{(\w+):?([^}]*)\}(.*))?", segment).groups(default="")
-        for segment in segments
-    ]
+    taken = [re.fullmatch(r"([^{]*)(?:\{(\w+):?([^}]*)\}(.*))?", segment).groups(default="") for segment in segments]
     return taken, tail
 
 

@@ -128,9 +128,7 @@ def test_methods():
             RouteSpec("brew", "/b", methods=("BREW",), value="brew"),
         ]
     )
-    found = [
-        matched(table, b"/a", method) for method in (b"GET", b"POST", b"PUT", b"OPTIONS", b"BREW", b"ODD")
-    ]
+    found = [matched(table, b"/a", method) for method in (b"GET", b"POST", b"PUT", b"OPTIONS", b"BREW", b"ODD")]
     assert found == ["list", "make", "rest", "rest", "rest", "rest"]
     assert matched(table, b"/a", b"TRACE") == 405
     assert matched(table, b"/t", b"TRACE") == "trace"
@@ -245,9 +243,7 @@ def test_more_conditions_come_first():
     assert table.match(request(path=b"/a", headers=((b"x-beta", b""),))) == "some"
     assert table.match(request(path=b"/a", headers=sent)) == "exact"
     assert table.match(request(path=b"/a", headers=sent, query=b"v=1+2")) == "both"
-    assert (
-        table.match(request(b"POST", b"/a")).status == 404
-    )  # POST is allowed, but what else is asked is not met
+    assert table.match(request(b"POST", b"/a")).status == 404  # POST is allowed, but what else is asked is not met
 
 
 def test_everything_wrong_is_said_at_once():
@@ -271,10 +267,7 @@ def test_everything_wrong_is_said_at_once():
 
 
 def test_a_table_that_could_be_slow_is_refused():
-    deep = [
-        "/" + "/".join("a" if number >> bit & 1 else f"{{p{bit}}}" for bit in range(13))
-        for number in range(2**13)
-    ]
+    deep = ["/" + "/".join("a" if number >> bit & 1 else f"{{p{bit}}}" for bit in range(13)) for number in range(2**13)]
     (said,) = faults(*(RouteSpec(f"r{at}", path) for at, path in enumerate(deep)))
     assert said.startswith("routes: one request could take 24575 steps")
     assert routes(*deep[:512]).steps < router.conflicts.MAX_STEPS

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import gatewayd
+from gatewayd.config.load import load
+from gatewayd.gateway.chains import CONFIGS
 
 from .tree import ROOT, files, read, sources
 
@@ -98,7 +100,8 @@ def test_every_dependency_is_used(kind, below):
     project = PYPROJECT["project"]
     asked = project["dependencies"] if kind == "run" else project["optional-dependencies"][kind]
     packages = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names(asked) - PROGRAMS}
-    assert not packages - imported(below)
+    unused = sorted(packages - imported(below))
+    assert unused == []
 
 
 def test_the_changelog_keeps_its_form():
@@ -118,6 +121,15 @@ def test_the_licence_is_apache_2():
     assert PYPROJECT["project"]["license"] == "Apache-2.0"
     assert "Apache License" in read("LICENSE")
     assert "END OF TERMS AND CONDITIONS" in read("LICENSE")
+
+
+def test_the_configuration_in_the_readme_is_one(tmp_path):
+    (text,) = re.findall(r"^```toml\n(.*?)^```", read("README.md"), re.DOTALL | re.MULTILINE)
+    conf = tmp_path / "conf.toml"
+    conf.write_text(text)
+    document = load(conf, {}, CONFIGS).document
+    assert list(document.routes) == ["policies"]
+    assert len([line for line in text.splitlines() if line]) <= 12
 
 
 def test_the_readme_has_the_two_commands_and_no_gap():

@@ -1,3 +1,5 @@
+"""Files, pipes, sockets and terminals as places for lines, whole and stalled."""
+
 from __future__ import annotations
 
 import contextlib

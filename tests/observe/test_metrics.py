@@ -1,3 +1,5 @@
+"""Counting in cells, by several workers, and adding them up."""
+
 from __future__ import annotations
 
 import mmap

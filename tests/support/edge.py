@@ -87,7 +87,7 @@ class EdgeThread:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - reported where the test is
+        except BaseException as error:
             self._error = error
             self._ready.set()
 

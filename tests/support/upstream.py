@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -124,10 +125,8 @@ class ScriptedUpstream:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for peer in self.peers:
-            try:
+            with contextlib.suppress(OSError):
                 peer.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             peer.sock.close()
         for thread in self._threads:
             thread.join(WAIT)
@@ -151,7 +150,7 @@ class ScriptedUpstream:
     def _serve(self, peer: Peer) -> None:
         try:
             self.script(peer)
-        except BaseException as error:  # noqa: BLE001 - raised where the test is
+        except BaseException as error:
             self.errors.append(error)
         finally:
             peer.sock.close()

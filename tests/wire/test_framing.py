@@ -22,7 +22,9 @@ def read(data: bytes, pieces: int = 1) -> tuple[bytes, ChunkedReader]:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.integers(1, 400), st.binary(max_size=20))
-def test_what_is_written_in_chunks_is_read_back_however_it_is_cut(bodies: list[bytes], pieces: int, rest: bytes) -> None:
+def test_what_is_written_in_chunks_is_read_back_however_it_is_cut(
+    bodies: list[bytes], pieces: int, rest: bytes
+) -> None:
     wire = b"".join(map(chunk, bodies)) + last_chunk([])
     body, reader = read(wire + rest, pieces)
     assert body == b"".join(bodies)
@@ -54,7 +56,7 @@ def test_h11_reads_what_is_written(bodies: list[bytes]) -> None:
         b"5;\r\nhello\r\n0\r\n\r\n",
         b"5;a b\r\nhello\r\n0\r\n\r\n",  # junk in an extension
         b"5;a=\x00\r\nhello\r\n0\r\n\r\n",  # NUL in an extension
-        b"5;a=\"x\r\nhello\r\n0\r\n\r\n",
+        b'5;a="x\r\nhello\r\n0\r\n\r\n',
         b"5\nhello\r\n0\r\n\r\n",  # bare LF
         b"5\r\nhelloX\r\n0\r\n\r\n",  # longer than its size
         b"5\r\nhello\n0\r\n\r\n",

@@ -1,3 +1,5 @@
+"""PROXY headers: grammar, limits, pieces of any size, and sockets with and without TLS behind them."""
+
 from __future__ import annotations
 
 import asyncio

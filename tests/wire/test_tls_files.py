@@ -1,3 +1,5 @@
+"""Certificates and keys as files: what they hold, and what is wrong with them."""
+
 from __future__ import annotations
 
 import ssl

@@ -1,0 +1,190 @@
+"""Explanations: the route, the chain and the target, or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gatewayd.config import model
+from gatewayd.core.policy import Hooks, Route
+from gatewayd.errors import ConfigError
+from gatewayd.gateway.explain import Explanation, explain, route_table
+from gatewayd.gateway.router import RouteSpec, compile_routes
+from gatewayd.gateway.snapshot import ChainLink, Snapshot
+
+
+@dataclass
+class FakeTarget:
+    address: str
+    weight: int
+    available: bool
+
+
+@dataclass
+class FakeUpstream:
+    targets: tuple[FakeTarget, ...]
+
+
+ROUTES = {
+    "policy": model.Route(
+        path="/v1/policies/{id:int}",
+        hosts=["*.example.com"],
+        methods=["GET"],
+        service="policies",
+        strip_prefix="/v1",
+        add_prefix="/internal",
+    ),
+    "beta": model.Route(path="/v1/policies/{id}", headers={"x-beta": "1"}, service="direct"),
+    "any": model.Route(path="/v1/policies/{id}", service="direct", query={}),
+    "old": model.Route(path="/old/*", redirect=model.Redirect(to="/new/{path}", status=301)),
+    "hello": model.Route(path="/hello", methods=["GET"], query={"v": "*"}, reply=model.StaticReply(status=204)),
+    "internal": model.Route(path="/internal", listeners=["inside"], reply=model.StaticReply()),
+}
+
+
+def snapshot(**gateway: Any) -> Snapshot:
+    """Two listeners, two upstreams, and a route of every kind."""
+    document = model.Document(
+        gateway=model.Gateway(**gateway),
+        listeners={
+            "http": model.Listener(address="127.0.0.1:8080"),
+            "inside": model.Listener(address="127.0.0.1:8081"),
+        },
+        upstreams={
+            "policies": model.Upstream(
+                targets=[model.Target(address="127.0.0.1:9000"), model.Target(address="later:80")]
+            ),
+        },
+        services={
+            "policies": model.Service(upstream="policies", host="target"),
+            "direct": model.Service(upstream="policies"),
+        },
+        routes=ROUTES,
+    )
+    links = (
+        ChainLink("limits", "request_size", "enforce", "closed", Hooks(explain="at most 1 MiB")),
+        ChainLink("partners", "cors", "observe", "open", Hooks()),
+    )
+    compiled: dict[str, Route] = {name: Route(name, lambda exchange: None) for name in ROUTES}
+    routers = {
+        listener: compile_routes(
+            [
+                RouteSpec(name, r.path, r.hosts, r.methods, r.headers, r.query, compiled[name])
+                for name, r in ROUTES.items()
+                if not r.listeners or listener in r.listeners
+            ]
+        )
+        for listener in document.listeners
+    }
+    upstreams: Any = {"policies": FakeUpstream((FakeTarget("127.0.0.1:9000", 3, True),))}
+    return Snapshot(7, document, routers, compiled, {"policy": links}, upstreams)
+
+
+def said(method: str, url: str, *headers: tuple[str, str], listener: str = "http", **gateway: Any) -> Explanation:
+    """The explanation of a request."""
+    return explain(snapshot(**gateway), listener, method, url, headers, "192.0.2.7")
+
+
+def test_a_proxied_request():
+    explanation = said("GET", "https://API.example.com:8443/v1/./policies/%34%32?full=1")
+    assert explanation.lines() == [
+        "GET https://API.example.com:8443/v1/./policies/%34%32?full=1 from 192.0.2.7 at listener http, generation 7",
+        "  path      /v1/policies/42?full=1  host api.example.com:8443",
+        "  route     policy: /v1/policies/{id:int} at host *.example.com",
+        "            id = 42",
+        "  policy 1  limits (request_size, enforce, fails closed): at most 1 MiB",
+        "  policy 2  partners (cors, observe, fails open)",
+        "  answer    service policies → upstream policies",
+        "  sent      GET /internal/policies/42?full=1  host the target's address",
+        "  target    127.0.0.1:9000 weight 3 available",
+        "  target    later:80 weight 1 not resolved yet",
+    ]
+    assert (explanation.status, explanation.service, explanation.upstream) == (0, "policies", "policies")
+    assert explanation.params == {"id": "42"}
+
+
+def test_more_specific_routes_are_named_with_the_reason():
+    explanation = said("PUT", "/v1/policies/42", ("Host", "api.example.com"))
+    assert (explanation.route, explanation.host_rule) == ("any", "")
+    assert explanation.passed_over == [("policy", "does not take method PUT"), ("beta", "asks for header x-beta = 1")]
+    assert explanation.upstream_host == "api.example.com"
+    explanation = said("PUT", "/v1/policies/42", ("Host", "api.example.com"), ("X-Beta", "1"))
+    assert explanation.route == "beta"
+
+
+def test_redirects_and_replies():
+    assert said("GET", "http://a/old/x").answer == "redirect 301 to /new/{path}"
+    explanation = said("GET", "http://a/hello?v")
+    assert (explanation.answer, explanation.targets) == ("reply 204", [])
+    assert explanation.lines()[-1] == "  answer    reply 204"
+
+
+def test_405():
+    explanation = said("DELETE", "http://a/hello?v")
+    assert (explanation.status, explanation.code, explanation.allow) == (405, "method_not_allowed", "GET, HEAD")
+    assert explanation.lines()[-2:] == [
+        "  not       hello: does not take method DELETE",
+        "  answer    405 method_not_allowed: the path's routes take other methods; Allow: GET, HEAD",
+    ]
+
+
+def test_404_says_what_was_near():
+    explanation = said("GET", "http://a/hello")
+    assert (explanation.status, explanation.code) == (404, "route_not_found")
+    assert explanation.passed_over == [("hello", "asks for query v")]
+    assert said("GET", "http://a/nothing").lines()[-1] == "  answer    404 route_not_found: no route has this path"
+
+
+def test_404_names_routes_of_other_hosts():
+    only_hosted = compile_routes([RouteSpec("policy", "/x", hosts=["*.example.com"])])
+    shot = snapshot()
+    shot.routers["http"] = only_hosted
+    explanation = explain(shot, "http", "GET", "http://other.example/x")
+    assert explanation.passed_over == [("policy", "asks for host *.example.com")]
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://a/x/../..", "path_outside_root"),
+        ("http://a/a%2Fb", "path_encoded_slash"),
+        ("http://user@a/", "host_malformed"),
+        ("http://a/é", "target_bad_character"),
+        ("a", "target_malformed"),
+    ],
+)
+def test_400(url, code):
+    explanation = said("GET", url)
+    assert (explanation.status, explanation.code) == (400, code)
+    assert len(explanation.lines()) == 2
+
+
+def test_two_hosts_are_refused_and_one_overrides_the_url():
+    assert said("GET", "/", ("Host", "a"), ("Host", "a")).code == "host_repeated"
+    assert said("GET", "http://a/hello?v", ("Host", "B:80")).host == "b:80"
+
+
+def test_the_rules_for_paths_are_the_documents():
+    paths = model.Paths(empty_segments="refuse")
+    assert said("GET", "http://a//hello?v", paths=paths).code == "path_empty_segment"
+
+
+def test_listeners():
+    assert said("GET", "http://a/internal", listener="inside").route == "internal"
+    assert said("GET", "http://a/internal").status == 404
+    with pytest.raises(ConfigError, match="there is no such listener; found outside; allowed: http, inside"):
+        said("GET", "/", listener="outside")
+
+
+def test_the_table_of_routes():
+    rows = {row.name: row for row in route_table(snapshot())}
+    assert list(rows) == list(ROUTES)
+    policy = rows["policy"]
+    assert (policy.path, policy.methods, policy.hosts) == ("/v1/policies/{id:int}", ("GET",), ("*.example.com",))
+    assert (policy.listeners, policy.policies) == (("http", "inside"), ("limits", "partners"))
+    assert policy.answer == "service policies → upstream policies"
+    assert rows["internal"].listeners == ("inside",)
+    assert rows["beta"].conditions == ("header x-beta = 1",)
+    assert rows["hello"].conditions == ("query v",)
