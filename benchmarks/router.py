@@ -23,7 +23,7 @@ from gatewayd.core.exchange import Exchange
 from gatewayd.gateway.router import Miss, Router, RouteSpec, compile_routes
 
 SIZES = (10, 1_000, 100_000)
-ROUNDS = 9
+ROUNDS = 25
 ROUND_SECONDS = 0.02
 
 

@@ -257,7 +257,7 @@ def version() -> None:
     import platform
     from importlib.metadata import version as version_of
 
-    parts = [f"{name} {version_of(name)}" for name in ("uvloop", "httptools", "msgspec")]
+    parts = [f"{name} {version_of(name)}" for name in ("uvloop", "msgspec")]
     click.echo(
         f"gatewayd {__version__} ({platform.python_implementation()} {platform.python_version()}, "
         f"{', '.join(parts)})"

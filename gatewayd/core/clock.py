@@ -1,4 +1,4 @@
-"""Time as the data path sees it: monotonic seconds for deadlines, wall-clock seconds for records. Tests bring their own."""
+"""Time as the data path sees it: monotonic seconds for deadlines, wall-clock seconds for records."""
 
 from __future__ import annotations
 

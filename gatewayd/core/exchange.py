@@ -73,7 +73,8 @@ class Downstream(Protocol):
     def start_reply(self, status: int, headers: Headers, length: int, first: bytes = b"") -> None:
         """Send a reply's head. `headers` hold no framing; `length` is the body's (`UNKNOWN_LENGTH` if open).
 
-        `first` are body bytes at hand already. A reply to HEAD, a 204 and a 304 have no body whatever `length` says; it is then the length to announce.
+        `first` are body bytes at hand already. A reply to HEAD, a 204 and a 304 have no body whatever `length` says;
+        it is then the length to announce.
         """
         ...
 

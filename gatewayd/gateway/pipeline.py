@@ -40,7 +40,7 @@ because its code and data are still in the processor's caches."""
 
 
 class Pipeline:
-    """The way of every exchange of a worker. `snapshot` is replaced whole; an exchange ends on the one it began with."""
+    """The way of every exchange of a worker. `snapshot` is replaced whole; an exchange ends on the one it met."""
 
     __slots__ = ("_ended", "access_log", "metrics", "snapshot")
 

@@ -148,16 +148,17 @@ class Router:
         return Considered(entry.name, host, dict(zip(entry.names, values, strict=False)), objection)
 
     def _options(self, exchange: Exchange) -> Any:
-        """What is special about OPTIONS: `*` is nobody's path, and a preflight goes where its request
-        would go.
-        """
+        """`*` is nobody's path; a preflight goes where its request would go, if that route takes preflights."""
         if exchange.path == b"*":
             return NOT_FOUND
         if self._preflights:
             for name, value in exchange.headers:
                 if name == b"access-control-request-method":
-                    entry = self._first(exchange, value)
-                    return entry.value if entry is not None and entry.preflight else None
+                    entry = self._first(exchange, self._method(value))
+                    if entry is not None and entry.preflight:
+                        return entry.value
+                    exchange.params = None
+                    break
         return None
 
     def _first(self, exchange: Exchange, method: bytes) -> Entry | None:

@@ -25,8 +25,8 @@ class Forward:
     """The proxy handler's state for one exchange."""
 
     __slots__ = (
-        "answered", "attempt", "body_ended", "chunked", "connection", "deadline", "exchange", "gone", "kept", "kept_size",
-        "replayable", "replying", "service", "started", "stop_at", "target", "trailers", "tried",
+        "answered", "attempt", "body_ended", "chunked", "connection", "deadline", "exchange", "gone", "kept",
+        "kept_size", "replayable", "replying", "service", "started", "stop_at", "target", "trailers", "tried",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, service: ProxyService) -> None:

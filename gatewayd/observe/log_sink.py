@@ -120,7 +120,7 @@ class SocketSink:
             while done < len(lines):
                 end = _cut(lines, done)
                 try:
-                    done += self._socket.send(view[done:end],  socket.MSG_NOSIGNAL)
+                    done += self._socket.send(view[done:end], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 except BlockingIOError:
                     break
         return done
@@ -146,8 +146,7 @@ class ThreadSink:
         error, self._error = self._error, None
         if error is not None:
             raise error
-        if self._lines:
-            return 0
+        pass
         end = _cut(lines, 0)
         self._lines = bytes(lines[:end])
         self._ready.release()

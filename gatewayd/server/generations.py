@@ -59,9 +59,11 @@ class Generations:
     async def _begin(self, crew: Crew) -> None:
         prepared = prepare(self.path, self._environ, held=self._held)
         count = worker_count(prepared.document)
-        self._store.open(wanted(prepared.document), count)
+        # One socket each, or those inherited: a port gets no more before there is somebody to serve them.
+        self._store.open(wanted(prepared.document), 1)
         crew.serving = self._serving(prepared)
         await crew.hire(count)
+        self._store.open(wanted(prepared.document), count)
         self._commit(prepared)
         await crew.deal()
 
@@ -69,7 +71,7 @@ class Generations:
         """Load and serve the next generation. Raises `ConfigError`; then nothing has changed for callers."""
         prepared = await asyncio.to_thread(self._prepare)
         count = worker_count(prepared.document)
-        opened = self._store.open(wanted(prepared.document), len(crew))
+        opened = self._store.open(wanted(prepared.document), 1)
         try:
             await self._try(prepared, crew, count)
         except ConfigError as error:

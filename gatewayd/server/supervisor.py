@@ -227,10 +227,8 @@ class Supervisor:
 
     def _summary(self) -> str:
         document = self._generations.document
-        serving = (
-            f"{len(self._crew)} workers, {len(document.listeners)} listeners, {len(document.routes)} routes"
-        )
-        return f"generation {self._generations.number} serves: {serving}"
+        counts = f"workers {len(self._crew)}, listeners {len(document.listeners)}, routes {len(document.routes)}"
+        return f"generation {self._generations.number} serves: {counts}"
 
     async def _match_control(self) -> None:
         address = self._generations.document.control.address

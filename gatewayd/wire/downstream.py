@@ -2,7 +2,7 @@
 
 Reading, in phases: HEAD (idle, or part of a head is in) → BODY → WAIT (the request is complete, the reply is not; what
 comes now is pipelined and waits) → HEAD … or LINGER (answered early: what still comes is thrown away so that the caller
-can read the reply) → CLOSED. No task and no timer per request: the worker's sweep calls `expire` when `deadline` is due.
+can read the reply) → CLOSED. There is no task and no timer per request (`wire.expiring`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from gatewayd.core.problem import answer, problem
 from gatewayd.errors import RequestError
 from gatewayd.rfc.forwarding import Edges, Sight
 from gatewayd.wire import replies
+from gatewayd.wire.expiring import Expiring
 from gatewayd.wire.framing import ChunkedReader, FramingError, LengthReader
 from gatewayd.wire.listener import ListenerState, tally_key
-from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT, Replying
+from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT
 from gatewayd.wire.request import read_request
 from gatewayd.wire.tls import TlsFacts, peer_facts
 from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch
@@ -29,14 +30,11 @@ BLANK_LINES = 4
 """Empty lines ignored before a request line (RFC 9112 §2.2 asks for one at least)."""
 
 
-class DownstreamConnection(Replying):
+class DownstreamConnection(Expiring):
     """One connection of a caller; the `Downstream` of its exchanges."""
 
     __slots__ = (
-        "address", "admitted", "body_watch", "busy", "early", "early_end", "edges", "eof",
-        "forwarding", "paused", "port", "requests",
-        "send_watch",
-        "sight", "tls",
+        "address", "admitted", "busy", "early", "early_end", "edges", "eof", "forwarding", "port", "requests", "sight", "tls",
     )  # fmt: skip
 
     def __init__(self, state: ListenerState, address: tuple[str, int] | None = None) -> None:
@@ -45,11 +43,8 @@ class DownstreamConnection(Replying):
         self.busy = False  # heads are being taken from the buffer further up the stack
         self.requests = 0
         self.eof = False
-        self.paused = False
         self.early: list[bytes] | None = None  # body that came before anyone asked for it
         self.early_end = False
-        self.body_watch: BodyWatch | None = None
-        self.send_watch: SendWatch | None = None
         self.address, self.port = address or ("", 0)
         self.edges: Edges = None  # type: ignore[assignment]
         self.sight: Sight | None = None  # of the last request, and its lines
@@ -368,54 +363,6 @@ class DownstreamConnection(Replying):
         self.deadline = self.state.clock.monotonic() + INTERVAL
         self.send_watch = self.send_watch or SendWatch(self.deadline)
         self.transport.close()
-
-    # -- slow callers ---------------------------------------------------------------------------------------------
-
-    def pause_writing(self) -> None:
-        now = self.state.clock.monotonic()
-        self.send_watch = SendWatch(now)
-        self.deadline = now + INTERVAL
-        if self.sink is not None:
-            self.sink.pause_reply()
-
-    def resume_writing(self) -> None:
-        self.send_watch = None
-        if self.sink is not None:
-            self.sink.resume_reply()
-
-    def expire(self, now: float) -> None:
-        """The sweep found `deadline` passed."""
-        self.deadline = math.inf
-        timeouts = self.state.settings.timeouts
-        if self.send_watch is not None:
-            self.deadline = now + INTERVAL
-            if self.send_watch.stalled(self.transport, timeouts.send_idle, now):
-                self._give_up("caller_reads_nothing")
-        elif self.phase == HEAD:
-            self._idle_too_long(timeouts.head)
-        elif self.phase == BODY and self.body_watch is not None and self.exchange is not None:
-            self.deadline = now + INTERVAL
-            why = self.body_watch.too_slow(self.exchange.body_received, not self.paused, timeouts, now)
-            if why:
-                self._break_off(RequestError(408, "body_too_slow", why))
-        elif self.phase == LINGER:
-            self.phase = CLOSED
-            self.transport.abort()
-
-    def _idle_too_long(self, head: float) -> None:
-        if self.buffer:
-            self._refuse(RequestError(408, "head_too_slow", f"the head was not complete after {head:g} s"))
-        else:
-            self.phase = CLOSED
-            self.transport.close()
-
-    def _give_up(self, reason: str) -> None:
-        if self.exchange is not None:
-            self.exchange.reason = reason
-        sink, self.sink = self.sink, None
-        if sink is not None:
-            sink.caller_gone()
-        self.abort()
 
     def close_if_idle(self) -> bool:
         """Close the connection if no exchange is on it (the end of a drain's idle grace)."""

@@ -21,21 +21,13 @@ if TYPE_CHECKING:
 class Settings:
     """A listener's settings of one generation."""
 
-    __slots__ = ("limits", "paths", "proxy_protocol", "timeouts", "trusted")
+    __slots__ = ("limits", "paths", "timeouts", "trusted")
 
-    def __init__(
-        self,
-        limits: Limits = Limits(),
-        timeouts: Timeouts = Timeouts(),
-        paths: PathRules = PathRules(),
-        trusted: CidrSet | None = None,
-        proxy_protocol: bool = False,
-    ) -> None:
+    def __init__(self, limits: Limits, timeouts: Timeouts, paths: PathRules, trusted: CidrSet | None) -> None:
         self.limits = limits
         self.timeouts = timeouts
         self.paths = paths
-        self.trusted = trusted
-        self.proxy_protocol = proxy_protocol
+        self.trusted = trusted  # proxies that are believed; None: none
 
 
 class Tally:
@@ -115,7 +107,7 @@ class ListenerState:
 
 
 def request_ids() -> Callable[[], bytes]:
-    """Unique ids, 32 hexadecimal digits: 80 random bits of this process and a count. Not secret, not to be guessed from outside."""
+    """Unique ids, 32 hexadecimal digits: 80 random bits of this process and a count. No secrets."""
     prefix = os.urandom(10).hex().encode()
     count = itertools.count(1).__next__
     return lambda: b"%b%012x" % (prefix, count())

@@ -84,9 +84,7 @@ async def read_header(sock: socket.socket) -> Header:
         # While the header is incomplete, all there is belongs to it. Taking it out, `_readable` waits for more.
         _skip(sock, len(data) - (len(header.rest) if header else 0))
         if header is not None:
-            return Header(
-                header.source, header.source_port, header.destination, header.destination_port, header.local
-            )
+            return Header(header.source, header.source_port, header.destination, header.destination_port, header.local)
 
 
 def _skip(sock: socket.socket, count: int) -> None:

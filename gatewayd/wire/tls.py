@@ -214,9 +214,7 @@ def _listening_context() -> ssl.SSLContext:
     return context
 
 
-def _serving(
-    client_auth: ClientAuth, trusted: str, chains: list[Chain], faults: list[Fault]
-) -> ssl.SSLContext:
+def _serving(client_auth: ClientAuth, trusted: str, chains: list[Chain], faults: list[Fault]) -> ssl.SSLContext:
     context = _listening_context()
     context.verify_mode = _VERIFY[client_auth]
     if trusted:

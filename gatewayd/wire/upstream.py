@@ -23,7 +23,7 @@ MAX_INTERIM = 16
 
 
 class Receiver(Protocol):
-    """Takes what becomes of one request. After `reply_end`, `reply_failed` or a complete `reply_head` nothing follows."""
+    """Takes what becomes of one request. Behind `reply_end`, `reply_failed`, a complete `reply_head` nothing comes."""
 
     def reply_informs(self, status: int, headers: Headers) -> None:
         """An interim reply (1xx, not 101)."""
@@ -59,11 +59,11 @@ class Receiver(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to a target. `on_free(connection)` offers it for the next request, `on_lost(connection)` retires it."""
+    """One connection to a target. `on_free(connection)` offers it for the next request, `on_lost` retires it."""
 
     __slots__ = (
-        "_head", "_interim", "_max_head", "_max_headers", "_method", "_on_free", "_on_lost", "_reader", "_request_ended",
-        "buffer", "closed", "idle_since", "paused", "phase", "receiver", "served", "transport",
+        "_head", "_interim", "_max_head", "_max_headers", "_method", "_on_free", "_on_lost", "_reader",
+        "_request_ended", "buffer", "closed", "idle_since", "paused", "phase", "receiver", "served", "transport",
     )  # fmt: skip
 
     def __init__(

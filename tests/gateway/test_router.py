@@ -190,6 +190,22 @@ def test_a_preflight_goes_where_its_request_would_go():
     assert matched(table, b"/a", b"OPTIONS") == "rest"
 
 
+def test_a_preflight_leaves_no_parameters_of_a_route_that_does_not_take_it():
+    table = compile_routes(
+        [
+            RouteSpec("get", "/{id}", methods=("GET",), value="get"),
+            RouteSpec("any", "/{other}", value="any", preflight=True),
+        ]
+    )
+    asked = ((b"access-control-request-method", b"GET"),)
+    exchange = request(b"OPTIONS", b"/a", headers=asked)
+    assert (table.match(exchange), exchange.params) == ("any", {"other": b"a"})
+    exchange = request(b"OPTIONS", b"/b", headers=((b"access-control-request-method", b"ODD"),))
+    assert (table.match(exchange), exchange.params) == ("any", {"other": b"b"})
+    exchange = request(b"OPTIONS", b"/", headers=asked)
+    assert (table.match(exchange).status, exchange.params) == (404, None)
+
+
 HOSTED = [
     RouteSpec("exact", "/{x}", hosts=("api.example.com", "[::1]"), value="exact"),
     RouteSpec("near", "/{x}", hosts=("*.example.com",), value="near"),

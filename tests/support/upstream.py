@@ -143,9 +143,9 @@ class ScriptedUpstream:
             thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
             with self._changed:
                 self.peers.append(peer)
+                thread.start()
                 self._threads.append(thread)
                 self._changed.notify_all()
-            thread.start()
 
     def _serve(self, peer: Peer) -> None:
         try:
