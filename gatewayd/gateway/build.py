@@ -24,6 +24,7 @@ from gatewayd.rfc.forwarding import Via
 from gatewayd.rfc.rewrite import Rewriting
 from gatewayd.upstream.group import UpstreamGroup
 from gatewayd.upstream.target import Target
+from gatewayd.wire.outbox import Outbox
 from gatewayd.wire.tls import ListenerContexts
 
 LONGEST_DIAL = 5.0
@@ -40,6 +41,7 @@ class Ground:
     """Row in shared memory of each route."""
     kept: dict[tuple[str, str], Any] = field(default_factory=dict)
     """What policies keep over reloads (`BuildContext.keep`)."""
+    outbox: Outbox = field(default_factory=Outbox)
     locate: Locate = nowhere
 
 
@@ -109,7 +111,7 @@ class _Build:
     def _upstream(self, name: str, config: model.Upstream) -> None:
         limits = self.document.limits
         try:
-            dialler = Dialler(config, limits, self._dial_timeout(name))
+            dialler = Dialler(config, limits, self._dial_timeout(name), self.ground.outbox)
         except ConfigError as error:
             raise below(f"upstreams.{name}", error) from None
 

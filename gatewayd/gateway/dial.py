@@ -13,6 +13,7 @@ from gatewayd.errors import UpstreamError
 from gatewayd.upstream.pool import Pool
 from gatewayd.upstream.target import Target
 from gatewayd.wire.heads import ReplyHead
+from gatewayd.wire.outbox import Outbox
 from gatewayd.wire.tls import server_name, upstream_context
 from gatewayd.wire.upstream import UpstreamConnection
 
@@ -22,11 +23,12 @@ ConnectionPool = Pool[UpstreamConnection]
 class Dialler:
     """How one upstream's targets are reached. Raises `ConfigError` when made, if a TLS file is no good."""
 
-    def __init__(self, config: model.Upstream, limits: model.Limits, timeout: float) -> None:
+    def __init__(self, config: model.Upstream, limits: model.Limits, timeout: float, outbox: Outbox) -> None:
         """`timeout`: seconds for one dial, TLS handshake included."""
         self._config = config
         self._limits = limits
         self._timeout = timeout
+        self._outbox = outbox
         self._context: ssl.SSLContext | None = upstream_context(config.tls) if config.tls is not None else None
 
     def pool(self, target: Target) -> ConnectionPool:
@@ -49,7 +51,7 @@ class Dialler:
     ) -> UpstreamConnection:
         """A new connection; raises `UpstreamError` (502 `connect_failed` or `tls_failed`, 504 `connect_timeout`)."""
         limits = self._limits
-        connection = UpstreamConnection(on_free, on_lost, limits.reply_head, limits.reply_headers)
+        connection = UpstreamConnection(on_free, on_lost, limits.reply_head, limits.reply_headers, self._outbox)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._open(connection, target)

@@ -8,7 +8,7 @@ import math
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from gatewayd.config.model import Document
 from gatewayd.core.clock import Clock, SystemClock
@@ -38,6 +38,14 @@ QUICKEST_SWEEP = 0.05
 """Seconds between two sweeps at least, however short the configured timeouts are."""
 
 
+class Parting(NamedTuple):
+    """A listener that is gone, whose idle connections may stay until `idle_until`, and all until `deadline`."""
+
+    state: ListenerState
+    idle_until: float
+    deadline: float
+
+
 class Edge:
     """See `server.worker.Serving` for the order of calls."""
 
@@ -50,6 +58,7 @@ class Edge:
         self._tally = Tally()
         self._upstreams: dict[str, UpstreamGroup] = {}
         self._listeners: dict[str, ListenerState] = {}
+        self._parting: list[Parting] = []  # listeners of former generations that have connections still
         self._acceptors: dict[str, Acceptor] = {}
         self._pipeline: Pipeline | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -70,6 +79,7 @@ class Edge:
         log = self._log_for(document)
         commits = {name: prepare(name, each, self._secret) for name, each in document.listeners.items()}
         self._take_upstreams(snapshot)
+        self._part_with_listeners(snapshot)
         if self._pipeline is None:
             self._pipeline = Pipeline(snapshot, self._metrics, log)
         self._pipeline.snapshot = snapshot
@@ -104,8 +114,29 @@ class Edge:
         self._leaving += [(until, group) for group in old.values()]
         self._upstreams = snapshot.upstreams
 
+    def _part_with_listeners(self, snapshot: Snapshot) -> None:
+        """Connections of listeners that are gone get one more reply each, by the routes they knew."""
+        gateway = snapshot.document.gateway
+        now = self._clock.monotonic()
+        for name in [name for name in self._listeners if name not in snapshot.document.listeners]:
+            state = self._listeners.pop(name)
+            state.draining = True
+            self._parting.append(Parting(state, now + gateway.drain_idle_grace, now + gateway.drain_timeout))
+        for each in self._parting:
+            known = self._pipeline.snapshot.routers[each.state.name]  # type: ignore[union-attr]
+            snapshot.routers.setdefault(each.state.name, known)
+
+    def _take_back(self, name: str) -> None:
+        """If the listener `name` is to part, but accepts still, it stays: another worker refused the last generation."""
+        for each in list(self._parting):
+            if each.state.name == name and name in self._acceptors:
+                self._parting.remove(each)
+                each.state.draining = False
+                self._listeners[name] = each.state
+
     def _configure_listeners(self, document: Document, commits: dict[str, Commit]) -> None:
         for name, commit in commits.items():
+            self._take_back(name)
             acceptor, reopen = commit(self._acceptors.get(name))
             acceptor.handshake_timeout = document.timeouts.handshake
             self._acceptors[name] = acceptor
@@ -122,7 +153,17 @@ class Edge:
     def _listener_state(self, name: str, scheme: bytes, settings: Settings) -> ListenerState:
         assert self._pipeline is not None
         handle, finished = self._pipeline.handle, self._pipeline.finished
-        return ListenerState(name, scheme, settings, handle, finished, self._tally, self._clock, self._refused)
+        return ListenerState(
+            name,
+            scheme,
+            settings,
+            handle,
+            finished,
+            self._tally,
+            self._clock,
+            self._refused,
+            self._ground.outbox,
+        )
 
     def _refused(self, reason: str) -> None:
         self._metrics.token(CONNECTIONS_REFUSED, reason)
@@ -152,6 +193,8 @@ class Edge:
     async def unlisten(self, name: str) -> None:
         """Take what is queued, then accept no more for `name`; its connections stay."""
         await self._acceptors[name].close()
+        if name not in self._listeners:
+            del self._acceptors[name]
 
     async def stop(self) -> None:
         """End everything at once."""
@@ -168,7 +211,11 @@ class Edge:
     @property
     def connections(self) -> int:
         """Callers' connections, tunnels included."""
-        return sum(len(state.connections) for state in self._listeners.values())
+        return sum(len(state.connections) for state in self._states())
+
+    def _states(self) -> list[ListenerState]:
+        """All listeners with connections, those of former generations included."""
+        return [*self._listeners.values(), *(each.state for each in self._parting)]
 
     def reopen_logs(self) -> None:
         """Open the access log anew."""
@@ -192,7 +239,7 @@ class Edge:
         self._draining = True
         self._drain_deadline = now + timeout
         self._idle_until = now + idle_grace
-        for state in self._listeners.values():
+        for state in self._states():
             state.draining = True
         spawn(self._stop_accepting(), "stop accepting")
 
@@ -211,12 +258,12 @@ class Edge:
         elif not self.connections and all(acceptor.closed for acceptor in self._acceptors.values()):
             self._drained.set()
         elif now >= self._idle_until:
-            for state in self._listeners.values():
+            for state in self._states():
                 for connection in list(state.connections):
                     connection.close_if_idle()
 
     def _abort_all(self) -> None:
-        for state in self._listeners.values():
+        for state in self._states():
             for connection in list(state.connections):
                 connection.shut_down()
 
@@ -230,6 +277,8 @@ class Edge:
             self._record(now)
             if self._draining:
                 self._sweep_drain(now)
+            elif self._parting:
+                self._sweep_parting(now)
         except Exception:
             _log.exception("the sweep failed")
         loop = asyncio.get_running_loop()
@@ -245,7 +294,7 @@ class Edge:
     def _sweep_connections(self, now: float) -> None:
         due = []
         busy = 0
-        for state in self._listeners.values():
+        for state in self._states():
             for connection in state.connections:
                 if connection.exchange is not None:
                     busy += 1
@@ -260,6 +309,15 @@ class Edge:
             sink = connection.sink
             if sink is not None and sink.deadline <= now:
                 sink.expire(now)
+
+    def _sweep_parting(self, now: float) -> None:
+        for each in self._parting:
+            for connection in list(each.state.connections) if now >= each.idle_until else ():
+                if now >= each.deadline:
+                    connection.shut_down()
+                else:
+                    connection.close_if_idle()
+        self._parting = [each for each in self._parting if now < each.idle_until or each.state.connections]
 
     def _sweep_upstreams(self, now: float) -> None:
         for group in self._upstreams.values():

@@ -146,7 +146,8 @@ class ThreadSink:
         error, self._error = self._error, None
         if error is not None:
             raise error
-        pass
+        if self._lines:
+            return 0
         end = _cut(lines, 0)
         self._lines = bytes(lines[:end])
         self._ready.release()

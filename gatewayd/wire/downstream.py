@@ -160,7 +160,7 @@ class DownstreamConnection(Expiring):
             self._refuse(RequestError(414, "target_too_long", f"the target is over {limits.target} bytes"))
         elif len(data) > limits.head:
             self._refuse(RequestError(431, "head_too_large", f"the head is over {limits.head} bytes"))
-        elif data.count(b"\n") != data.count(b"\r\n") or (b"\r" in data[:-1].replace(b"\r\n", b"")):
+        elif data.count(b"\n") != data.count(b"\r\n") or b"\r" in data.replace(b"\r\n", b"")[:-1]:
             self._refuse(RequestError(400, "malformed_request", "a line does not end in CRLF"))
         elif data and not self.buffer and self.requests:
             self.deadline = self.state.clock.monotonic() + self.state.settings.timeouts.head
@@ -350,6 +350,7 @@ class DownstreamConnection(Expiring):
         self.buffer = b""
         self.deadline = self.state.clock.monotonic() + self.state.settings.timeouts.linger
         self._resume()
+        self.state.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         if exchange is not None:
@@ -362,6 +363,7 @@ class DownstreamConnection(Expiring):
         self.phase = CLOSED
         self.deadline = self.state.clock.monotonic() + INTERVAL
         self.send_watch = self.send_watch or SendWatch(self.deadline)
+        self.state.outbox.flush()
         self.transport.close()
 
     def close_if_idle(self) -> bool:

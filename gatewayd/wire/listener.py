@@ -13,6 +13,7 @@ from gatewayd.core.cidr import CidrSet
 from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.exchange import Exchange
 from gatewayd.rfc.path import PathRules
+from gatewayd.wire.outbox import Outbox
 
 if TYPE_CHECKING:
     from gatewayd.wire.downstream import DownstreamConnection
@@ -77,7 +78,7 @@ class ListenerState:
     """One listener in one worker."""
 
     __slots__ = (
-        "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "request_ids", "scheme",
+        "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "outbox", "request_ids", "scheme",
         "settings", "tally", "tunnels",
     )  # fmt: skip
 
@@ -91,6 +92,7 @@ class ListenerState:
         tally: Tally | None = None,
         clock: Clock | None = None,
         on_refused: Callable[[str], None] = lambda reason: None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.name = name
         self.scheme = scheme
@@ -98,6 +100,7 @@ class ListenerState:
         self.handle = handle
         self.finished = finished
         self.on_refused = on_refused
+        self.outbox = outbox or Outbox()
         self.tally = tally or Tally()
         self.clock: Clock = clock or SystemClock()
         self.draining = False

@@ -53,7 +53,7 @@ class Replying(asyncio.Protocol):
             return
         if status == 100:
             exchange.expects_continue = False
-        self.transport.write(replies.head(status, headers, b""))
+        self.state.outbox.write_now(self.transport, replies.head(status, headers, b""))
 
     def start_reply(self, status: int, headers: Headers, length: int, first: bytes = b"") -> None:
         exchange = self.exchange
@@ -85,7 +85,7 @@ class Replying(asyncio.Protocol):
         if first and not bodyless:
             exchange.body_sent += len(first)
             data += chunk(first) if self.chunked_reply else first
-        self.transport.write(data)
+        self.state.outbox.write(self.transport, data)
 
     def _worth_discarding(self, exchange: Exchange) -> bool:
         reader = self.reader
@@ -93,16 +93,16 @@ class Replying(asyncio.Protocol):
 
     def send_body(self, data: bytes) -> None:
         exchange = self.exchange
-        if exchange is None or self.bodyless or self.phase == CLOSED or self.transport.is_closing():
+        if exchange is None or self.bodyless or self.phase == CLOSED:
             return
         exchange.body_sent += len(data)
-        self.transport.write(chunk(data) if self.chunked_reply else data)
+        self.state.outbox.write_now(self.transport, chunk(data) if self.chunked_reply else data)
 
     def end_reply(self, trailers: Headers) -> None:
         if self.exchange is None or self.phase == CLOSED:
             return
         if self.chunked_reply:
-            self.transport.write(last_chunk(trailers))
+            self.state.outbox.write(self.transport, last_chunk(trailers))
         self.replied = True
         self.sink = None
         if self.phase != BODY:
@@ -121,7 +121,7 @@ class Replying(asyncio.Protocol):
     def upgrade(self, headers: Headers, protocol: bytes) -> tuple[asyncio.Transport, bytes]:
         """Send 101; returns the transport and what the caller sent already. The connection is no longer HTTP."""
         extra = b"connection: upgrade\r\nupgrade: %b\r\n" % protocol
-        self.transport.write(replies.head(101, headers, extra))
+        self.state.outbox.write_now(self.transport, replies.head(101, headers, extra))
         self.phase = WAIT
         self.deadline = math.inf
         data, self.buffer = self.buffer, b""

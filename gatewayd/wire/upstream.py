@@ -15,6 +15,7 @@ from gatewayd.core.exchange import UNKNOWN_LENGTH, Headers
 from gatewayd.errors import UpstreamError
 from gatewayd.wire.framing import BodyReader, ChunkedReader, FramingError, LengthReader, chunk, last_chunk
 from gatewayd.wire.heads import ReplyHead, read_reply_head
+from gatewayd.wire.outbox import Outbox
 
 IDLE, HEAD, BODY, OPEN, TUNNEL, CLOSED = range(6)
 
@@ -62,7 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to a target. `on_free(connection)` offers it for the next request, `on_lost` retires it."""
 
     __slots__ = (
-        "_head", "_interim", "_max_head", "_max_headers", "_method", "_on_free", "_on_lost", "_reader",
+        "_head", "_interim", "_max_head", "_max_headers", "_method", "_on_free", "_on_lost", "_outbox", "_reader",
         "_request_ended", "buffer", "closed", "idle_since", "paused", "phase", "receiver", "served", "transport",
     )  # fmt: skip
 
@@ -72,6 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         on_lost: Callable[[UpstreamConnection], None],
         max_head: int = 64 * 1024,
         max_headers: int = 200,
+        outbox: Outbox | None = None,
     ) -> None:
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.receiver: Receiver | None = None
@@ -83,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.paused = False
         self._on_free = on_free
         self._on_lost = on_lost
+        self._outbox = outbox or Outbox()
         self._max_head = max_head
         self._max_headers = max_headers
         self._method = b""
@@ -104,18 +107,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = method
         self._request_ended = ended
         self._interim = 0
-        self.transport.write(head)
+        self._outbox.write(self.transport, head)
 
     def send_body(self, data: bytes, chunked: bool) -> None:
         """Send body bytes, never empty."""
-        if not self.closed and not self.transport.is_closing():
-            self.transport.write(chunk(data) if chunked else data)
+        if not self.closed:
+            self._outbox.write_now(self.transport, chunk(data) if chunked else data)
 
     def end_request(self, trailers: Headers, chunked: bool) -> None:
         """The request is complete."""
         self._request_ended = True
-        if chunked and not self.closed and not self.transport.is_closing():
-            self.transport.write(last_chunk(trailers))
+        if chunked and not self.closed:
+            self._outbox.write(self.transport, last_chunk(trailers))
 
     def drop(self) -> None:
         """Close at once, whatever is under way; the receiver hears nothing more."""

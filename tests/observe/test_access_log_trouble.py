@@ -8,6 +8,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,26 @@ def test_a_stalled_reader_costs_lines_not_time_or_memory(
     lines = [json.loads(line) for line in received.splitlines()]
     assert len(lines) + desk.cell(metrics.LOG_LINES_DROPPED) == sent
     assert desk.cell(metrics.LOG_PENDING_BYTES) == desk.cell(metrics.LOG_LAG_MILLISECONDS) == 0
+
+
+def test_a_stalled_reader_is_not_tried_again_with_every_line(stalled: tuple[Desk, int]) -> None:
+    desk, _ = stalled
+    tries: list[int] = []
+
+    class Counting:
+        def write(self, lines: bytearray) -> int:
+            tries.append(len(lines))
+            return 0
+
+        def close(self) -> None:
+            pass
+
+    desk.log._sink.close()
+    desk.log._sink = Counting()
+    for _ in range(1000):
+        desk.write(exchange())
+    assert 5 < len(tries) < 20
+    assert all(later - earlier >= 16 * 1024 for earlier, later in pairwise(tries))
 
 
 def test_what_a_stalled_reader_did_not_take_is_counted_at_the_end(stalled: tuple[Desk, int]) -> None:

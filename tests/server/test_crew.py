@@ -116,7 +116,9 @@ def test_a_generation_is_applied_by_all_or_by_none():
         assert scene.crew.serving.generation == 2
         return [fault.message for fault in refused.value.faults]
 
-    assert play(2, scenario) == [f"worker {index} failed to apply it: RuntimeError: broken" for index in (0, 1)]
+    assert play(2, scenario) == [
+        f"worker {index} failed to apply it: RuntimeError: broken" for index in (0, 1)
+    ]
 
 
 def test_a_generation_that_kills_workers_is_refused_and_they_come_back_with_the_old_one():
@@ -214,7 +216,9 @@ def test_a_worker_that_does_not_leave_is_ended(monkeypatch, caplog):
     assert "worker 0 is ended by force: it did not leave in time" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "error"), [(REFUSED, ConfigError), (CRASHING, StartError), (BROKEN, StartError)])
+@pytest.mark.parametrize(
+    ("name", "error"), [(REFUSED, ConfigError), (CRASHING, StartError), (BROKEN, StartError)]
+)
 def test_workers_that_cannot_start_are_gone_again(name, error):
     async def scenario(scene):
         with pytest.raises(error):

@@ -188,7 +188,9 @@ def test_listeners_come_and_go(play):
         await scene.advance(new=ANY, renamed=f"unix:{scene.folder}/a.sock")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(old)
-        return {name: len(socks) for name, socks in scene.generations.listening().items()}, sorted(scene.held())
+        return {name: len(socks) for name, socks in scene.generations.listening().items()}, sorted(
+            scene.held()
+        )
 
     listening, held = play(scenario)
     assert listening == {"new": 2, "renamed": 1}
@@ -243,7 +245,7 @@ def test_a_file_that_is_wrong_reaches_no_worker(play):
     async def scenario(scene):
         await scene.begin(http=ANY)
         with pytest.raises(ConfigError, match="unknown option"):
-            await scene.advance(http=ANY, route='a]\nno-such-option = 1\n[routes.b')
+            await scene.advance(http=ANY, route="a]\nno-such-option = 1\n[routes.b")
         scene.faults = [Fault("routes.a.path", "cannot be built")]
         with pytest.raises(ConfigError, match="cannot be built"):
             await scene.advance(http=ANY)
@@ -259,7 +261,9 @@ def test_no_more_sockets_to_be_had_is_no_reason_to_refuse(play, caplog, monkeypa
 
         def scarce(wanted, workers):
             if workers > 2:
-                raise ConfigError([Fault("listeners.http.address", "cannot listen there: Too many open files")])
+                raise ConfigError(
+                    [Fault("listeners.http.address", "cannot listen there: Too many open files")]
+                )
             return real(wanted, workers)
 
         monkeypatch.setattr(scene.store, "open", scarce)

@@ -155,7 +155,9 @@ def test_a_process_that_dies_is_started_again():
 
 def test_let_go_it_may_end_in_its_own_time_and_stays_away():
     async def leave():
-        scene = Scene("import sys; sys.stdin.buffer.raw.read(0); import socket; socket.socket(fileno=int(sys.argv[-1])).recv(1)")
+        scene = Scene(
+            "import sys; sys.stdin.buffer.raw.read(0); import socket; socket.socket(fileno=int(sys.argv[-1])).recv(1)"
+        )
         await scene.kept.start()
         scene.kept.let_go()
         still_runs = not scene.kept.child.exited.done()
@@ -205,7 +207,9 @@ def test_it_is_tried_until_it_works(caplog):
 
     run(keep())
     assert len(set(attempts)) == 3
-    assert [record.message for record in caplog.records] == ["it did not start: it did not get ready: not yet"] * 2
+    assert [record.message for record in caplog.records] == [
+        "it did not start: it did not get ready: not yet"
+    ] * 2
 
 
 def test_let_go_while_it_starts():
@@ -234,7 +238,14 @@ def test_a_worker_survives_what_the_terminal_sends():
         memory = os.memfd_create("test")
         os.ftruncate(memory, 8)
         child = start([*COMMAND, "--index", "0", "--memory", str(memory)], deaf, [memory], os.environ)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+            signal.SIGQUIT,
+        ):
             child.send_signal(number)
         with pytest.raises(ChannelError, match="nothing was applied yet"):
             await child.channel.call(Status())

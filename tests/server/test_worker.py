@@ -230,5 +230,13 @@ def test_a_worker_imports_nothing_of_the_control_plane():
     script = "import sys, gatewayd.server.worker, gatewayd.gateway.edge; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"aiohttp", "click", "rich", "prometheus_client", "tree_sitter", "tomllib", "cryptography"}
+    assert not loaded & {
+        "aiohttp",
+        "click",
+        "rich",
+        "prometheus_client",
+        "tree_sitter",
+        "tomllib",
+        "cryptography",
+    }
     assert "uvloop" in loaded

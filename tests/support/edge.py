@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from gatewayd.config.load import decode
+from gatewayd.core.clock import Clock
 from gatewayd.gateway.edge import Edge
 from gatewayd.observe import metrics
 
@@ -22,15 +23,18 @@ class EdgeThread:
     """Serves `document` (plain data, as TOML gives it) on loopback ports of its own: `with EdgeThread({...}) as edge`.
 
     Listeners' addresses in the document are ignored: each is bound to a free port, found in `ports`. Without listeners
-    one is made, named "http". The access log goes nowhere unless the document says otherwise.
+    one is made, named "http". The access log goes nowhere unless the document says otherwise. An exception that nobody
+    caught in the edge's loop fails the test that used it.
     """
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], clock: Clock | None = None) -> None:
         document.setdefault("listeners", {}).setdefault("http", {})
         for listener in document["listeners"].values():
             listener.setdefault("address", "127.0.0.1:0")
         document.setdefault("access_log", {"enabled": False})
         self.document = document
+        self.clock = clock
+        self.faults: list[dict[str, Any]] = []  # exceptions that nobody caught, as asyncio reports them
         self.memory = memoryview(bytearray(metrics.size_bytes(1)))
         self.ports: dict[str, int] = {}
         self.edge: Edge = None  # type: ignore[assignment]
@@ -60,6 +64,7 @@ class EdgeThread:
         self._thread.join(WAIT)
         if self._error is not None and error is None:
             raise self._error
+        assert error is not None or not self.faults, self.faults
 
     def call(self, function: Any, *arguments: Any) -> Any:
         """Call `function` in the edge's loop; coroutines are awaited. Returns its result."""
@@ -93,8 +98,9 @@ class EdgeThread:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(lambda loop, context: self.faults.append(context))
         self._stop = asyncio.Event()
-        self.edge = Edge(worker=0, memory=self.memory)
+        self.edge = Edge(worker=0, memory=self.memory, clock=self.clock)
         slots = {name: at for at, name in enumerate(self.document.get("routes", {}), 1)}
         self.edge.apply(decode(self.document), slots, 1)
         await self.edge.start()

@@ -22,6 +22,7 @@ class Outcome:
 
     def __init__(self) -> None:
         self.ok = 0
+        self.refused = 0  # connections that were refused: at a port that is closed on purpose they are right
         self.failed: Counter[str] = Counter()
         self.marks: Counter[str] = Counter()
         self.connections = 0
@@ -32,7 +33,8 @@ class Outcome:
         return self.ok + sum(self.failed.values())
 
     def __repr__(self) -> str:
-        return f"{self.ok} ok, failed: {dict(self.failed)}, {self.connections} connections, marks: {dict(self.marks)}"
+        failed = f"failed: {dict(self.failed)}, {self.refused} of {self.connections} connections refused"
+        return f"{self.ok} ok, {failed}, marks: {dict(self.marks)}"
 
 
 class Caller(asyncio.Protocol):
@@ -44,6 +46,7 @@ class Caller(asyncio.Protocol):
         self.transport: Any = None
         self.token = ""  # of the request under way
         self.buffer = b""
+        self.closing = False  # ours to close, or announced
         self.over = False
 
     async def connect(self) -> None:
@@ -52,6 +55,9 @@ class Caller(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: self, self.load.host, self.port)
+        except ConnectionRefusedError:
+            self.load.outcome.refused += 1
+            loop.call_later(0.05, self.reconnect)
         except OSError as error:
             self.failed(f"connect: {error.strerror or error}")
             loop.call_later(0.05, self.reconnect)
@@ -71,18 +77,24 @@ class Caller(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.closing = False
         self.ask()
 
     def ask(self) -> None:
         """Send the next request."""
-        if self.load.stopping:
-            self.transport.close()
+        if self.load.stopping or self.transport.is_closing():
+            self.leave()
             return
         self.count += 1
         self.token = f"{self.number}-{self.count}"
         path = self.load.path.replace("TOKEN", self.token)
         close = "" if self.keep else "connection: close\r\n"
         self.transport.write(f"GET {path} HTTP/1.1\r\nhost: test\r\n{close}\r\n".encode())
+
+    def leave(self) -> None:
+        """Close, and open another if there is more to ask."""
+        self.closing = True
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -113,7 +125,7 @@ class Caller(asyncio.Protocol):
             if mark is not None:
                 outcome.marks[mark.decode()] += 1
         if not self.keep or headers.get(b"connection") == b"close" or self.load.stopping:
-            self.transport.close()
+            self.leave()
         elif self.pause:
             asyncio.get_running_loop().call_later(self.pause, self.ask)
         else:
@@ -128,6 +140,8 @@ class Caller(asyncio.Protocol):
         if self.token:
             how = "in its reply" if self.buffer else "before its reply"
             self.failed(f"{'reset' if exc else 'closed'} {how}")
+        elif not self.closing:
+            self.failed("closed between two requests without a word")
         self.buffer = b""
         self.reconnect()
 

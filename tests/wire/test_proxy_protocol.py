@@ -91,6 +91,9 @@ def test_version_1(line: bytes, header: Header) -> None:
         b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 443\n",
         b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 443\r\r\n",
         b"PROXY UNKNOWN \r x\r\n",
+        b"PROXY UNKNOWN \r x",  # at once, not when the line is over
+        b"PROXY UNKNOWN x\r\r\n",
+        b"PROXY UNKNOWN x\n",
         b"PROXY UNKNOWN ".ljust(106, b"x") + b"\r\n",
         b"PROXY UNKNOWN ".ljust(107, b"x"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -14,6 +14,8 @@ from gatewayd import __version__
 from gatewayd.errors import ConfigError, Fault, GatewaydError
 
 if TYPE_CHECKING:
+    from gatewayd.config.model import Document
+    from gatewayd.gateway.snapshot import Snapshot
     from gatewayd.server.prepare import Rules
 
 DEFAULT_CONFIG = "conf.toml"
@@ -172,6 +174,7 @@ def status(context: click.Context, control: str | None, as_json: bool) -> None:
     """Show how the running daemon is: workers, listeners, targets, the last reload."""
     import json
 
+    from gatewayd.cli.tables import print_status
     from gatewayd.server.running import ask
 
     code, found = ask(control or _control_address(_path(context)), "GET", "/status", timeout=10.0)
@@ -180,75 +183,87 @@ def status(context: click.Context, control: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        _print_status(found)
+        print_status(found)
 
 
-def _print_status(found: dict[str, Any]) -> None:
-    from rich.console import Console
+@cli.command()
+@_config_option
+@click.pass_context
+def routes(context: click.Context) -> None:
+    """List the routes of the configuration."""
+    from gatewayd.cli.tables import print_routes
+    from gatewayd.gateway.explain import route_table
 
-    console = Console(highlight=False)
-    console.print(
-        f"gatewayd {found['version']}, process {found['pid']}, {found['state']}, generation {found['generation']}, "
-        f"up {_span(found['uptime_seconds'])}"
-    )
-    console.print(f"configuration {found['configuration']}, {found['routes']} routes")
-    last = found["last_reload"]
-    if last is not None:
-        console.print(
-            f"last reload {'succeeded' if last['succeeded'] else 'failed'}", *last["faults"], sep="\n  "
-        )
-    workers = [
-        (
-            each["index"],
-            each["pid"],
-            each["state"],
-            each["generation"],
-            (each["edge"] or {}).get("connections", "?"),
-            each["restarts"],
-            _span(each["uptime_seconds"]),
-        )
-        for each in found["workers"]
+    print_routes(route_table(_snapshot(_path(context))))
+
+
+@cli.command()
+@_config_option
+@click.argument("method")
+@click.argument("url")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header the request has."
+)
+@click.option("--from", "client", default="", metavar="ADDRESS", help="Who asks.")
+@click.option("--listener", default="", metavar="NAME", help="Where; by default where the URL leads.")
+@click.pass_context
+def explain(
+    context: click.Context, method: str, url: str, headers: tuple[str, ...], client: str, listener: str
+) -> None:
+    """Say what would become of a request, without sending it."""
+    from gatewayd.gateway import explain as explaining
+
+    snapshot = _snapshot(_path(context))
+    pairs = [_header(text) for text in headers]
+    where = listener or _listener_for(url, snapshot.document)
+    for line in explaining.explain(snapshot, where, method, url, pairs, _client(client)).lines():
+        click.echo(line)
+
+
+def _snapshot(path: str) -> Snapshot:
+    """What a worker would serve."""
+    from gatewayd.config.load import load
+    from gatewayd.gateway.build import Ground, build
+    from gatewayd.gateway.chains import CONFIGS
+
+    loaded = load(path, os.environ, CONFIGS)
+    return build(loaded.document, Ground(locate=loaded.locate))
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"-H {text!r}: a header is written 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _client(text: str) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise click.UsageError(f"--from {text!r}: no IP address") from None
+
+
+def _listener_for(url: str, document: Document) -> str:
+    """The listener with the URL's scheme and port; the first, if none has both."""
+    from urllib.parse import urlsplit
+
+    from gatewayd.config.address import parse
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    fitting = [
+        name
+        for name, each in document.listeners.items()
+        if (each.tls is not None) == (parts.scheme == "https")
     ]
-    _print_table("worker process state generation connections restarts up", workers)
-    listeners = [
-        (name, each["address"], "yes" if each["tls"] else "no") for name, each in found["listeners"].items()
-    ]
-    _print_table("listener address tls", listeners)
-    _print_table("upstream target available requests failures in-flight", _targets(found["workers"]))
-
-
-def _targets(workers: list[dict[str, Any]]) -> list[tuple[object, ...]]:
-    """Each target with what all workers together say of it; `available` is in how many of them it is."""
-    sums: dict[tuple[str, str], list[int]] = {}
-    for worker in workers:
-        for upstream, group in (worker["edge"] or {}).get("upstreams", {}).items():
-            for target in group["targets"]:
-                row = sums.setdefault((upstream, target["address"]), [0, 0, 0, 0, 0])
-                told = (target["available"], 1, target["requests"], target["failures"], target["in_flight"])
-                row[:] = [have + more for have, more in zip(row, told, strict=True)]
-    return [(*key, f"{row[0]}/{row[1]}", *row[2:]) for key, row in sums.items()]
-
-
-def _print_table(columns: str, rows: Sequence[tuple[object, ...]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    if not rows:
-        return
-    table = Table(*columns.split(), box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    Console(highlight=False).print(table)
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
-    shown = [f"{number}{unit}" for number, unit in parts if number]
-    return " ".join(shown[:2]) or "0s"
+    exact = [name for name in fitting if parse(document.listeners[name].address).port == port]
+    return (exact or fitting or list(document.listeners))[0]
 
 
 @cli.command()

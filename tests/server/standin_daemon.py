@@ -1,0 +1,163 @@
+"""A daemon whose workers are stand-ins, run as a program: `standin_daemon.py CONF`. And a scene to drive one in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from gatewayd.errors import ConfigError, GatewaydError
+from gatewayd.server import log
+from gatewayd.server.prepare import Rules
+from gatewayd.server.running import ask
+from gatewayd.server.supervisor import Commands, Supervisor
+
+WAIT = 20
+WORKER = (sys.executable, "-P", str(Path(__file__).with_name("standin.py")))
+CONF = """\
+[gateway]
+name = "{name}"
+workers = {workers}
+drain_timeout = "{drain}"
+pid_file = "{folder}/{pid}.pid"
+[control]
+address = "unix:{folder}/{control}.sock"
+[listeners.{listener}]
+address = "{address}"
+[routes.all]
+path = "/*"
+reply = {{ body = "hello" }}
+"""
+
+
+class Scene:
+    """One daemon in a folder, talked to as its callers and its operator would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.control = f"unix:{folder}/control.sock"
+        self.environ: dict[str, str] = {}
+        self.process: asyncio.subprocess.Process
+        self.said: list[str] = []
+        self.conf = {
+            "name": "gatewayd",
+            "workers": 2,
+            "drain": "20s",
+            "folder": folder,
+            "pid": "gatewayd",
+            "control": "control",
+            "listener": "http",
+            "address": f"127.0.0.1:{self.port}",
+        }
+
+    def write(self, **changes: object) -> None:
+        """Write the configuration, with these changes from now on."""
+        self.conf |= changes
+        (self.folder / "conf.toml").write_text(CONF.format(**self.conf))
+
+    async def start(self, until: str = "generation 1 serves") -> None:
+        """Start it and wait until it says so."""
+        self.write()
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            __file__,
+            f"{self.folder}/conf.toml",
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self.environ},
+            start_new_session=True,
+        )
+        await self.until(until)
+
+    async def until(self, text: str) -> str:
+        """The next line of the log that has `text` in it."""
+        assert self.process.stderr is not None
+        while line := (await self.process.stderr.readline()).decode():
+            self.said.append(line)
+            if text in line:
+                return line
+        raise AssertionError("".join(self.said))
+
+    async def rest(self) -> str:
+        """What is said until every process of the daemon is gone."""
+        assert self.process.stderr is not None
+        self.said.append((await self.process.stderr.read()).decode())
+        return "".join(self.said)
+
+    def signal(self, number: signal.Signals, pid: int = 0) -> None:
+        """Signal the supervisor."""
+        os.kill(pid or self.process.pid, number)
+
+    async def ask(self, path: str, method: str = "GET") -> tuple[int, dict]:
+        """Ask the control process."""
+        return await asyncio.to_thread(ask, self.control, method, path, WAIT)
+
+    async def status(self) -> dict:
+        """The daemon's status."""
+        return (await self.ask("/status"))[1]
+
+    async def who(self, text: bytes = b"who") -> dict:
+        """What answers a caller."""
+        told, writer = await self.call(text)
+        writer.close()
+        return told
+
+    async def call(self, text: bytes) -> tuple[dict, asyncio.StreamWriter]:
+        """A connection, after its first reply."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(text)
+        return json.loads(await reader.readline()), writer
+
+    def end(self) -> None:
+        """End whatever still runs; all of it is in the group of the first process."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def play(folder, scenario):
+    """Run `scenario(scene)` and leave nothing behind."""
+
+    async def run():
+        scene = Scene(folder)
+        try:
+            async with asyncio.timeout(WAIT):
+                return await scenario(scene)
+        finally:
+            scene.end()
+            await scene.process.wait()
+            print(await scene.rest())
+
+    return asyncio.run(run())
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def main() -> None:
+    """Serve the configuration that the command line names."""
+    log.set_up("supervisor")
+
+    async def run() -> None:
+        await Supervisor(
+            sys.argv[1], os.environ, lambda: Rules({}, lambda *_: []), Commands(worker=WORKER)
+        ).run()
+
+    try:
+        asyncio.run(run())
+    except ConfigError as error:
+        sys.exit(f"configuration: {error}")
+    except GatewaydError as error:
+        sys.exit(f"start: {error}")
+
+
+if __name__ == "__main__":
+    main()
