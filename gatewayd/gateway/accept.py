@@ -63,10 +63,10 @@ class Acceptor:
         changed = changed or self.listener.proxy_protocol != listener.proxy_protocol
         self.listener = listener
         self._trusted = CidrSet(listener.trusted_proxies)
-        if changed or self.contexts is None or listener.tls is None:
+        if changed or self.contexts is None or contexts is None:
             self.contexts = contexts
         else:
-            self.contexts.swap(listener.tls)
+            self.contexts.adopt(contexts)
         return changed
 
     async def open(self, sock: socket.socket, factory: Factory) -> None:
@@ -169,15 +169,15 @@ class Acceptor:
 Commit = Callable[[Acceptor | None], tuple[Acceptor, bool]]
 
 
-def prepare(name: str, listener: model.Listener, secret: bytes) -> Commit:
+def prepare(name: str, listener: model.Listener, secret: bytes, failed: Callable[[Exception], None]) -> Commit:
     """Read the listener's files; raises `ConfigError`. What it returns cannot fail: it makes or changes the acceptor.
 
-    `secret` keys TLS session tickets, the same in all workers. The second part of the result says whether sockets must
+    `secret` keys TLS session tickets, the same in all workers; `failed` hears of failed handshakes. The second part of the result says whether sockets must
     be opened again.
     """
     contexts = None
     if listener.tls is not None:
-        contexts = ListenerContexts(listener.tls, name, secret, f"listeners.{name}.tls")
+        contexts = ListenerContexts(listener.tls, name, secret, f"listeners.{name}.tls", failed)
 
     def commit(old: Acceptor | None) -> tuple[Acceptor, bool]:
         if old is None:

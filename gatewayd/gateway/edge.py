@@ -24,6 +24,7 @@ from gatewayd.observe.metrics import (
     CONNECTIONS_REFUSED,
     GENERATION,
     REQUESTS_IN_FLIGHT,
+    TLS_HANDSHAKES_FAILED,
     WorkerMetrics,
 )
 from gatewayd.upstream.group import UpstreamGroup
@@ -77,7 +78,9 @@ class Edge:
         ground.slots = slots
         snapshot = build(document, ground, generation)
         log = self._log_for(document)
-        commits = {name: prepare(name, each, self._secret) for name, each in document.listeners.items()}
+        commits = {
+            name: prepare(name, each, self._secret, self._handshake_failed) for name, each in document.listeners.items()
+        }
         self._take_upstreams(snapshot)
         self._part_with_listeners(snapshot)
         if self._pipeline is None:
@@ -165,6 +168,9 @@ class Edge:
             self._ground.outbox,
         )
 
+    def _handshake_failed(self, error: Exception) -> None:
+        self._metrics.count(TLS_HANDSHAKES_FAILED)
+
     def _refused(self, reason: str) -> None:
         self._metrics.token(CONNECTIONS_REFUSED, reason)
 
@@ -220,6 +226,7 @@ class Edge:
     def reopen_logs(self) -> None:
         """Open the access log anew."""
         if self._pipeline is not None and self._pipeline.access_log is not None:
+            self._pipeline.record()
             self._pipeline.access_log.reopen()
 
     def status(self) -> dict[str, Any]:

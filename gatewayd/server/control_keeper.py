@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from socket import socket
@@ -28,21 +29,18 @@ class ControlKeeper:
         self._kept: Kept | None = None
         self._sock: socket | None = None
         self._observe = Observe("", {})
+        self._matching = asyncio.Lock()
         self.restarts = 0
 
     async def match(self, sock: socket | None, observe: Observe) -> None:
         """Run on `sock`, or not at all if that is None, with the metrics' names in `observe`."""
-        self._observe = observe
-        if sock is not self._sock:
-            await self.end()
-        self._sock = sock
-        if sock is None:
-            return
-        if self._kept is None:
-            self._kept = Kept("control", self._launch, self._brief, self._count)
-            self._kept.keep()
-        elif self._kept.child is not None and self._kept.state == "serving":
-            spawn(self._brief_again(self._kept.child), "brief control")
+        async with self._matching:
+            self._observe = observe
+            if sock is not self._sock:
+                await self.end()
+            self._sock = sock
+            if sock is not None:
+                self._keep()
 
     async def end(self) -> None:
         """Stop it and see it gone."""
@@ -53,6 +51,13 @@ class ControlKeeper:
         if kept.child is not None:
             kept.child.channel.close()
             await kept.child.end(within=_GRACE)
+
+    def _keep(self) -> None:
+        if self._kept is None:
+            self._kept = Kept("control", self._launch, self._brief, self._count)
+            self._kept.keep()
+        elif self._kept.child is not None and self._kept.state == "serving":
+            spawn(self._brief_again(self._kept.child), "brief control")
 
     def _count(self) -> None:
         if self._kept is not None:

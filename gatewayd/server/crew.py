@@ -21,6 +21,8 @@ from gatewayd.server.process import START_TIMEOUT, Child, Kept, StartError, star
 
 _log = logging.getLogger(__name__)
 _STATUS_TIMEOUT = 2.0
+_CALM_WITHIN = 10.0
+"""Seconds that workers get to come back before something new is asked of the crew."""
 _KILL_AFTER = 2.0
 """Seconds a worker gets beyond the drain deadline to leave by itself."""
 
@@ -65,6 +67,7 @@ class Crew:
         self._members: dict[int, Member] = {}
         self._leaving: dict[int, Member] = {}
         self._dealing = asyncio.Lock()
+        self._change = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -101,9 +104,14 @@ class Crew:
 
     async def apply(self, serving: Serving) -> None:
         """Have every worker serve this. Raises `ConfigError` if one refuses; then all serve what they did."""
+        await self._wait(
+            lambda: all(each.state == "serving" for each in self._members.values()), _CALM_WITHIN
+        )
         before, self.serving = self.serving, serving
         try:
             await self._apply_everywhere()
+            if not await self._wait(self._anybody_serves, START_TIMEOUT):
+                raise ConfigError([Fault("reload", "no worker got ready with it")])
         except ConfigError:
             self.serving = before
             if before is not None:
@@ -185,10 +193,26 @@ class Crew:
         return done.generation if done else 0
 
     def _member_changed(self, member: Member) -> None:
+        self._change.set()
         if member.state == "gone":
             self._leaving.pop(member.index, None)
         if self._members.get(member.index) is member and member.state in ("serving", "waiting"):
             spawn(self.deal(), "deal")
+
+    async def _wait(self, condition: Callable[[], bool], within: float) -> bool:
+        """Whether `condition`, which depends on workers' states, holds in so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                while not condition():
+                    self._change.clear()
+                    await self._change.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _anybody_serves(self) -> bool:
+        """A crew whose members all keep dying has not said yes to anything."""
+        return not self._members or any(each.state == "serving" for each in self._members.values())
 
     async def _apply_everywhere(self) -> None:
         serving = self.serving
@@ -203,7 +227,9 @@ class Crew:
             elif isinstance(result, ConfigError):
                 faults += [fault for fault in result.faults if fault not in faults]
             else:  # one that dies of it counts: else all would, one after the other
-                faults.append(Fault("reload", f"{member.name} failed to apply it: {str(result) or 'no answer'}"))
+                faults.append(
+                    Fault("reload", f"{member.name} failed to apply it: {str(result) or 'no answer'}")
+                )
         if faults:
             raise ConfigError(faults)
 

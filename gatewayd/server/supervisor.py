@@ -103,7 +103,8 @@ class Supervisor:
             try:
                 await self._generations.advance(self._crew)
                 pid_file.move(before, self._generations.document.gateway.pid_file)
-                await self._match_control()
+                # Later, because the control process may be the one that asked, and is still to get its answer.
+                spawn(self._match_control(), "match control")
             except ConfigError as error:
                 faults = error.faults
                 raise
@@ -227,7 +228,9 @@ class Supervisor:
 
     def _summary(self) -> str:
         document = self._generations.document
-        counts = f"workers {len(self._crew)}, listeners {len(document.listeners)}, routes {len(document.routes)}"
+        counts = (
+            f"workers {len(self._crew)}, listeners {len(document.listeners)}, routes {len(document.routes)}"
+        )
         return f"generation {self._generations.number} serves: {counts}"
 
     async def _match_control(self) -> None:

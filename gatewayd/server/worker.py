@@ -204,7 +204,9 @@ def main(make_edge: MakeEdge | None = None) -> None:
 
 def _edge_maker() -> MakeEdge:
     from gatewayd.gateway.edge import Edge  # here, so that the process can be tested without the data path
+    from gatewayd.wire.tls import unraisable
 
+    sys.unraisablehook = unraisable
     return lambda index, memory, secret: Edge(index, memory, secret=secret)
 
 

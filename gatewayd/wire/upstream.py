@@ -165,20 +165,21 @@ class UpstreamConnection(asyncio.Protocol):
             self.receiver.resume_request()
 
     def eof_received(self) -> bool:
-        self._ended(None)
+        self._ended(None, True)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended(exc)
+        self._ended(exc, False)
 
-    def _ended(self, exc: Exception | None) -> None:
-        """The target closed, or the connection broke."""
+    def _ended(self, exc: Exception | None, said_so: bool) -> None:
+        """The target closed, or the connection broke. Only what the target itself ended is complete: a TLS connection
+        cut without close_notify ends without an error and without an end (RFC 9112 §9.8)."""
         receiver, self.receiver = self.receiver, None
         phase = self.phase
         self._shut()
         if receiver is None:
             return
-        if phase == OPEN and exc is None:
+        if phase == OPEN and said_so:
             receiver.reply_end([])
         elif phase == HEAD and not self.buffer:
             receiver.reply_failed(UpstreamError(502, "closed_before_reply", "idempotent", str(exc or "")))

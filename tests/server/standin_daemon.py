@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Scene:
         self.port = free_port()
         self.control = f"unix:{folder}/control.sock"
         self.environ: dict[str, str] = {}
-        self.process: asyncio.subprocess.Process
+        self.process: subprocess.Popen[bytes]
+        self.stderr = asyncio.StreamReader()
         self.said: list[str] = []
         self.conf = {
             "name": "gatewayd",
@@ -63,20 +65,20 @@ class Scene:
     async def start(self, until: str = "generation 1 serves") -> None:
         """Start it and wait until it says so."""
         self.write()
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            __file__,
-            f"{self.folder}/conf.toml",
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self.environ},
-            start_new_session=True,
-        )
+        command = [sys.executable, __file__, f"{self.folder}/conf.toml"]
+        environ = {**os.environ, **self.environ}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environ, start_new_session=True)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.stderr), self.process.stderr)
         await self.until(until)
+
+    async def ended(self) -> int:
+        """The exit status of the first process; those it was replaced by may still run."""
+        return await asyncio.to_thread(self.process.wait, WAIT)
 
     async def until(self, text: str) -> str:
         """The next line of the log that has `text` in it."""
-        assert self.process.stderr is not None
-        while line := (await self.process.stderr.readline()).decode():
+        while line := (await self.stderr.readline()).decode():
             self.said.append(line)
             if text in line:
                 return line
@@ -84,8 +86,7 @@ class Scene:
 
     async def rest(self) -> str:
         """What is said until every process of the daemon is gone."""
-        assert self.process.stderr is not None
-        self.said.append((await self.process.stderr.read()).decode())
+        self.said.append((await self.stderr.read()).decode())
         return "".join(self.said)
 
     def signal(self, number: signal.Signals, pid: int = 0) -> None:
@@ -130,7 +131,7 @@ def play(folder, scenario):
                 return await scenario(scene)
         finally:
             scene.end()
-            await scene.process.wait()
+            await scene.ended()
             print(await scene.rest())
 
     return asyncio.run(run())

@@ -45,7 +45,7 @@ def test_from_start_to_drain(tmp_path):
             except ConnectionRefusedError:
                 break
         holding.close()
-        assert await scene.process.wait() == 0
+        assert await scene.ended() == 0
         return sorted(os.listdir(tmp_path)), await scene.rest()
 
     left, said = play(tmp_path, scenario)
@@ -135,7 +135,7 @@ def test_now_means_now(tmp_path, signals):
         for number in signals[1:]:
             await scene.until("draining")
             scene.signal(number)
-        status = await scene.process.wait()
+        status = await scene.ended()
         await scene.rest()  # ends only when no worker holds the log any more
         holding.close()
         return status
@@ -169,7 +169,7 @@ def test_a_start_that_fails_leaves_nothing(tmp_path, change, text):
     async def scenario(scene):
         scene.conf |= change
         await scene.start(until=text)
-        assert await scene.process.wait() == 1
+        assert await scene.ended() == 1
         await scene.rest()
         return os.listdir(tmp_path)
 
@@ -180,7 +180,7 @@ def test_a_second_daemon_on_the_same_port_is_an_error(tmp_path):
     async def scenario(scene):
         with socket.create_server(("127.0.0.1", scene.port)):
             await scene.start(until="cannot listen there: in use by another process")
-            return await scene.process.wait()
+            return await scene.ended()
 
     assert play(tmp_path, scenario) == 1
 

@@ -106,7 +106,7 @@ def test_an_upgrade_hands_over_sockets_and_pid_and_ends(tmp_path):
         pids = {each["pid"] for each in status["workers"]}
         assert (await scene.who())["pid"] in pids
         holding.close()
-        assert await scene.process.wait() == 0
+        assert await scene.ended() == 0
         assert (await scene.who())["pid"] in pids
         assert (tmp_path / "gatewayd.pid").read_text() == f"{status['pid']}\n"
         scene.signal(signal.SIGTERM, status["pid"])
