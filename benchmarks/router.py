@@ -23,8 +23,8 @@ from gatewayd.core.exchange import Exchange
 from gatewayd.gateway.router import Miss, Router, RouteSpec, compile_routes
 
 SIZES = (10, 1_000, 100_000)
-ROUNDS = 25
-ROUND_SECONDS = 0.02
+ROUNDS = 300
+ROUND_SECONDS = 0.002
 
 
 def paths(count: int) -> list[tuple[str, str]]:
@@ -164,12 +164,25 @@ def _common(one: bytes, other: bytes) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def cost(match: Callable[[Exchange], Any], exchange: Exchange) -> float:
-    """CPU nanoseconds of one `match(exchange)`."""
-    count = 1_000
+Case = tuple[Callable[[Exchange], Any], Exchange]
+
+
+def costs(cases: dict[str, Case]) -> dict[str, float]:
+    """CPU nanoseconds of one `match(exchange)` for each case. Rounds of all cases alternate: none gets the quiet time."""
+    counts = {name: _count(*case) for name, case in cases.items()}
+    least = dict.fromkeys(cases, float("inf"))
+    for _ in range(ROUNDS):
+        for name, (match, exchange) in cases.items():
+            least[name] = min(least[name], _spent(match, exchange, counts[name]) / counts[name] * 1e9)
+    return least
+
+
+def _count(match: Callable[[Exchange], Any], exchange: Exchange) -> int:
+    """How many matches a round takes."""
+    count = 100
     while (seconds := _spent(match, exchange, count)) < ROUND_SECONDS:
         count = int(count * max(1.5, 1.2 * ROUND_SECONDS / max(seconds, 1e-6)))
-    return min(_spent(match, exchange, count) for _ in range(ROUNDS)) / count * 1e9
+    return count
 
 
 def _spent(match: Callable[[Exchange], Any], exchange: Exchange, count: int) -> float:
@@ -209,9 +222,12 @@ def measure(count: int) -> dict[str, Any]:
     radix, radix_seconds, radix_held = built(lambda: Radix(templates), count)
     exchanges = {name: exchange_of(*request) for name, request in requests(count).items()}
     _check(router, radix, exchanges)
-    own = {name: cost(router.match, exchange) for name, exchange in exchanges.items()}
-    own["{id}, routes by host"] = cost(compile_routes(hosted).match, exchanges["{id}"])
-    peer = {name: cost(radix.match, exchange) for name, exchange in exchanges.items() if name in _COMPARED}
+    cases: dict[str, Case] = {name: (router.match, exchange) for name, exchange in exchanges.items()}
+    cases["{id}, routes by host"] = (compile_routes(hosted).match, exchanges["{id}"])
+    peers: dict[str, Case] = {f"radix {name}": (radix.match, exchanges[name]) for name in _COMPARED}
+    measured = costs(cases | peers)
+    own = {name: measured[name] for name in cases}
+    peer = {name: measured[f"radix {name}"] for name in _COMPARED}
     return {
         "routes": count,
         "steps": router.steps,

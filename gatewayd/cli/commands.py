@@ -59,9 +59,9 @@ def _remember_path(context: click.Context, _: click.Parameter, value: str | None
 def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`-c`, before or behind the command's name."""
     text = f"The configuration, {DEFAULT_CONFIG} if not given."
-    return click.option(
-        "-c", "--config", metavar="FILE", expose_value=False, callback=_remember_path, help=text
-    )(command)
+    return click.option("-c", "--config", metavar="FILE", expose_value=False, callback=_remember_path, help=text)(
+        command
+    )
 
 
 def _path(context: click.Context) -> str:
@@ -121,9 +121,7 @@ def check(context: click.Context) -> None:
 
 @cli.command()
 @_config_option
-@click.option(
-    "--control", metavar="ADDRESS", help="The daemon's control address, if not the configuration's."
-)
+@click.option("--control", metavar="ADDRESS", help="The daemon's control address, if not the configuration's.")
 @click.pass_context
 def reload(context: click.Context, control: str | None) -> None:
     """Have the running daemon load its configuration again, and say how that went."""
@@ -165,9 +163,7 @@ def _address_in(path: str) -> str:
 
 @cli.command()
 @_config_option
-@click.option(
-    "--control", metavar="ADDRESS", help="The daemon's control address, if not the configuration's."
-)
+@click.option("--control", metavar="ADDRESS", help="The daemon's control address, if not the configuration's.")
 @click.option("--json", "as_json", is_flag=True, help="As the daemon says it.")
 @click.pass_context
 def status(context: click.Context, control: str | None, as_json: bool) -> None:
@@ -201,9 +197,7 @@ def routes(context: click.Context) -> None:
 @_config_option
 @click.argument("method")
 @click.argument("url")
-@click.option(
-    "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header the request has."
-)
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header the request has.")
 @click.option("--from", "client", default="", metavar="ADDRESS", help="Who asks.")
 @click.option("--listener", default="", metavar="NAME", help="Where; by default where the URL leads.")
 @click.pass_context
@@ -257,11 +251,7 @@ def _listener_for(url: str, document: Document) -> str:
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     except ValueError:
         parts, port = urlsplit(""), 0
-    fitting = [
-        name
-        for name, each in document.listeners.items()
-        if (each.tls is not None) == (parts.scheme == "https")
-    ]
+    fitting = [name for name, each in document.listeners.items() if (each.tls is not None) == (parts.scheme == "https")]
     exact = [name for name in fitting if parse(document.listeners[name].address).port == port]
     return (exact or fitting or list(document.listeners))[0]
 
@@ -274,8 +264,7 @@ def version() -> None:
 
     parts = [f"{name} {version_of(name)}" for name in ("uvloop", "msgspec")]
     click.echo(
-        f"gatewayd {__version__} ({platform.python_implementation()} {platform.python_version()}, "
-        f"{', '.join(parts)})"
+        f"gatewayd {__version__} ({platform.python_implementation()} {platform.python_version()}, {', '.join(parts)})"
     )
 
 

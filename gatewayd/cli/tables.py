@@ -67,11 +67,7 @@ def span(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    shown = [
-        f"{number}{unit}"
-        for number, unit in ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
-        if number
-    ]
+    shown = [f"{number}{unit}" for number, unit in ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")) if number]
     return " ".join(shown[:2]) or "0s"
 
 

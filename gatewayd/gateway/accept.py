@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from gatewayd.config import model
@@ -101,8 +101,12 @@ class Acceptor:
 
     async def close(self) -> None:
         """Take what is queued, then accept no more."""
-        for sock in self._socks:
-            await self._take_queued(sock)
+        await self._stop_serving()
+        await asyncio.gather(*(taken for sock in self._socks for taken in self._take_queued(sock)))
+        await self.shut()
+
+    async def shut(self) -> None:
+        """Accept no more, and leave what is queued to whoever else holds the sockets."""
         await self._stop_serving()
         for sock in self._socks:
             sock.close()
@@ -116,13 +120,14 @@ class Acceptor:
         self._tasks.clear()
         self._servers.clear()
 
-    async def _take_queued(self, sock: socket.socket) -> None:
+    def _take_queued(self, sock: socket.socket) -> Iterator[Coroutine[Any, Any, None]]:
+        """What is to be done for each connection that is queued; a slow handshake holds up no other one."""
         while True:
             try:
-                connection, _ = sock.accept()
+                connection, peer = sock.accept()
             except OSError:
                 return
-            await self._adopt(connection)
+            yield self._proxied(connection, peer) if self.listener.proxy_protocol else self._adopt(connection)
 
     async def _adopt(self, connection: socket.socket, address: tuple[str, int] | None = None) -> None:
         """Make an accepted socket a connection of the listener's."""
@@ -172,8 +177,8 @@ Commit = Callable[[Acceptor | None], tuple[Acceptor, bool]]
 def prepare(name: str, listener: model.Listener, secret: bytes, failed: Callable[[Exception], None]) -> Commit:
     """Read the listener's files; raises `ConfigError`. What it returns cannot fail: it makes or changes the acceptor.
 
-    `secret` keys TLS session tickets, the same in all workers; `failed` hears of failed handshakes. The second part of the result says whether sockets must
-    be opened again.
+    `secret` keys TLS session tickets, the same in all workers; `failed` hears of failed handshakes. The second part of
+    the result says whether sockets must be opened again.
     """
     contexts = None
     if listener.tls is not None:

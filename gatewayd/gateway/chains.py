@@ -14,7 +14,7 @@ from gatewayd.config.convert import convert_policy
 from gatewayd.config.faults import Locate, nowhere, placed
 from gatewayd.config.model import PolicyTable
 from gatewayd.core.clock import Clock
-from gatewayd.core.exchange import Exchange
+from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.policy import AccessHook, BuildContext, Hooks, LogHook, ReplyHook, Route, Verdict
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway.snapshot import ChainLink
@@ -74,6 +74,8 @@ def _tempered(hooks: Hooks, instance: str, common: PolicyTable) -> Hooks:
     reply = hooks.reply
     if reply is not None and common.mode == "observe":
         reply = None  # what it would add or remove is no verdict to record
+    elif reply is not None and common.failure == "open":
+        reply = _lenient_reply(reply, instance)
     return Hooks(access, reply, hooks.log, hooks.explain)
 
 
@@ -107,6 +109,19 @@ def _lenient(hook: AccessHook, instance: str, observe: bool, fail_open: bool) ->
         if isinstance(verdict, Awaitable):
             return wait(exchange, verdict)
         return settle(exchange, verdict)
+
+    return lenient
+
+
+def _lenient_reply(hook: ReplyHook, instance: str) -> ReplyHook:
+    def lenient(exchange: Exchange, headers: Headers) -> None:
+        before = headers.copy()
+        try:
+            hook(exchange, headers)
+        except Exception:
+            _log.exception("policy %s failed at a reply; it fails open", instance)
+            _note(exchange, instance, "failed")
+            headers[:] = before
 
     return lenient
 

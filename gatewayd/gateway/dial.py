@@ -59,7 +59,7 @@ class Dialler:
             raise UpstreamError(504, "connect_timeout", "always", target.address) from None
         except (ssl.SSLError, ssl.CertificateError) as error:
             raise UpstreamError(502, "tls_failed", "always", f"{target.address}: {error}") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UpstreamError(502, "connect_failed", "always", f"{target.address}: {error}") from None
         return connection
 

@@ -38,6 +38,9 @@ SWEEP = 0.5
 QUICKEST_SWEEP = 0.05
 """Seconds between two sweeps at least, however short the configured timeouts are."""
 
+ABORT_TURNS = 10
+"""Turns of the loop that aborted connections get to end at a stop; TLS takes some."""
+
 
 class Parting(NamedTuple):
     """A listener that is gone, whose idle connections may stay until `idle_until`, and all until `deadline`."""
@@ -77,10 +80,10 @@ class Edge:
         ground = self._ground
         ground.slots = slots
         snapshot = build(document, ground, generation)
-        log = self._log_for(document)
         commits = {
             name: prepare(name, each, self._secret, self._handshake_failed) for name, each in document.listeners.items()
         }
+        log = self._log_for(document)  # last of what may fail, for it opens a file
         self._take_upstreams(snapshot)
         self._part_with_listeners(snapshot)
         if self._pipeline is None:
@@ -130,7 +133,7 @@ class Edge:
             snapshot.routers.setdefault(each.state.name, known)
 
     def _take_back(self, name: str) -> None:
-        """If the listener `name` is to part, but accepts still, it stays: another worker refused the last generation."""
+        """A listener `name` that is to part, but accepts still, stays: another worker refused the last generation."""
         for each in list(self._parting):
             if each.state.name == name and name in self._acceptors:
                 self._parting.remove(each)
@@ -205,12 +208,15 @@ class Edge:
     async def stop(self) -> None:
         """End everything at once."""
         for acceptor in self._acceptors.values():
-            await acceptor.close()
+            await acceptor.shut()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._abort_all()
         for group in [*self._upstreams.values(), *(group for _, group in self._leaving)]:
             await group.stop()
+        for _ in range(ABORT_TURNS):  # until the connections have heard of it, and their exchanges are recorded
+            if self.connections:
+                await asyncio.sleep(0)
         if self._pipeline is not None:
             self._change_log(None)
 

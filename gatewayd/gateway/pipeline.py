@@ -91,6 +91,7 @@ class Pipeline:
                 write(exchange, now)
             if exchange.route is not None and exchange.route.log:
                 _log_hooks(exchange, exchange.route)
+        self.metrics.flush()
 
 
 def _log_hooks(exchange: Exchange, route: Route) -> None:

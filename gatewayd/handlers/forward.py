@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange, Headers
 from gatewayd.core.problem import answer, problem
 from gatewayd.errors import UpstreamError
+from gatewayd.handlers.wish import Wish
 from gatewayd.upstream.retry import IDEMPOTENT, may_retry
 from gatewayd.upstream.target import Target
 from gatewayd.wire.heads import ReplyHead
 from gatewayd.wire.tunnel import Tunnel
 from gatewayd.wire.upstream import UpstreamConnection
+from gatewayd.wire.watch import INTERVAL, SendWatch
 
 if TYPE_CHECKING:
     from gatewayd.handlers.proxy import ProxyService
@@ -26,7 +28,8 @@ class Forward:
 
     __slots__ = (
         "answered", "attempt", "body_ended", "chunked", "connection", "deadline", "exchange", "gone", "kept",
-        "kept_size", "replayable", "replying", "service", "started", "stop_at", "target", "trailers", "tried",
+        "kept_size", "replayable", "replying", "send_watch", "service", "started", "stop_at", "target", "trailers",
+        "tried",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, service: ProxyService) -> None:
@@ -41,7 +44,7 @@ class Forward:
         self.answered = -1.0  # seconds until the reply's head; below 0 before it
         self.stop_at = exchange.started + total if total else math.inf
         self.deadline = math.inf
-        self.gone = False  # over: nobody waits for this any more (`upstream.pool.Waiter`)
+        self.gone = False  # over: nobody waits for this any more
         self.replying = False
         self.chunked = exchange.body_length == UNKNOWN_LENGTH
         self.body_ended = exchange.body_length == 0
@@ -49,6 +52,7 @@ class Forward:
         self.kept: list[bytes] = []  # body bytes not sent yet, or sent and wanted for another attempt
         self.kept_size = 0
         self.replayable = True
+        self.send_watch: SendWatch | None = None  # while the target takes no more of the request
 
     # -- attempts -----------------------------------------------------------------------------------------------
 
@@ -79,30 +83,35 @@ class Forward:
         pool = target.pool
         connection = pool.take(exchange.method in IDEMPOTENT) if pool.idle else None
         if connection is not None:
-            self.connected(connection)
+            self.connected(connection, self.started)
             return
-        self._wait(self.service.timeouts.connect)
+        self._wait(self.service.timeouts.connect, self.started)
         try:
-            pool.want(self)
+            pool.want(Wish(self))
         except UpstreamError as error:
-            self.dial_failed(error)
+            self._turned_away(target, error)
 
-    def connected(self, connection: UpstreamConnection) -> None:
+    def _turned_away(self, target: Target, error: UpstreamError) -> None:
+        """Too many wait for `target`: another may do, and there is nothing to blame it for."""
+        self.target = None
+        self.tried = (*self.tried, target)
+        self.service.group.abandoned(target, 0.0, self.started)
+        self.reply_failed(error)
+
+    def connected(self, connection: UpstreamConnection, now: float) -> None:
         """A connection is ours: send what there is of the request."""
         self.connection = connection
         exchange = self.exchange
         head = self.service.request_head(exchange, self.target)  # type: ignore[arg-type]
-        if not self.kept:
-            ended = self.body_ended and not self.chunked
-            connection.send_request(head, self, exchange.method, ended)
-            if self.body_ended and self.chunked:
+        self._wait_on(now)
+        if self.body_ended and not self.kept:
+            connection.send_request(head, self, exchange.method, not self.chunked)
+            if self.chunked:
                 connection.end_request(self.trailers, True)
         else:
+            exchange.downstream.resume_body()  # before anything is sent, for that may pause it again
             connection.send_request(head, self, exchange.method, False)
             self._send_kept(connection)
-        self._wait(self.service.timeouts.first_byte)
-        if not self.body_ended:
-            exchange.downstream.resume_body()
 
     def _send_kept(self, connection: UpstreamConnection) -> None:
         for piece in self.kept:
@@ -117,11 +126,21 @@ class Forward:
             self.kept = []
             self.kept_size = 0
 
-    def _wait(self, seconds: float) -> None:
-        self.deadline = min(self.started + seconds if seconds else math.inf, self.stop_at)
+    def _wait(self, seconds: float, now: float) -> None:
+        self.deadline = min(now + seconds if seconds else math.inf, self.stop_at)
 
-    def _wait_from_now(self, seconds: float) -> None:
-        self.deadline = min(self.service.clock.monotonic() + seconds if seconds else math.inf, self.stop_at)
+    def _wait_on(self, now: float) -> None:
+        """Set the deadline for what comes next. While that is the caller's to do, its own watch runs, and not ours."""
+        timeouts = self.service.timeouts
+        if self.replying:
+            self._wait(timeouts.idle, now)
+        elif self.body_ended or self.exchange.expects_continue:
+            self._wait(timeouts.first_byte, now)
+        else:
+            self.deadline = self.stop_at
+
+    def _wait_on_from_now(self) -> None:
+        self._wait_on(self.service.clock.monotonic())
 
     # -- the request's body (BodySink) --------------------------------------------------------------------------
 
@@ -137,8 +156,10 @@ class Forward:
         connection.send_body(data, self.chunked)
         if self.replayable:
             self._keep_within_limit()
-        if not self.replying:
-            self._wait_from_now(self.service.timeouts.idle)
+        if self.replying:
+            self._wait_on_from_now()
+        elif self.send_watch is None:
+            self.deadline = self.stop_at
 
     def body_end(self, trailers: Headers) -> None:
         """The request is complete."""
@@ -146,8 +167,8 @@ class Forward:
         self.trailers = trailers
         if self.connection is not None:
             self.connection.end_request(trailers, self.chunked)
-            if not self.replying:
-                self._wait_from_now(self.service.timeouts.first_byte)
+            if self.send_watch is None:
+                self._wait_on_from_now()
 
     def caller_gone(self) -> None:
         """The caller left: so does the request, and the target is not to blame."""
@@ -160,7 +181,8 @@ class Forward:
         if target is not None:
             now = self.service.clock.monotonic()
             if self.answered >= 0:
-                self.service.group.finished(target, self.answered, False, now)
+                failed = self.exchange.status in self.service.failure_statuses
+                self.service.group.finished(target, self.answered, failed, now)
             else:
                 self.service.group.abandoned(target, now - self.started, now)
         if connection is not None:
@@ -178,27 +200,37 @@ class Forward:
         connection = self._ours()
         if connection is not None:
             connection.resume_reply()
-            self._wait_from_now(self.service.timeouts.idle)
+            self._wait_on_from_now()
 
     def expire(self, now: float) -> None:
-        """A timeout of the service has passed."""
+        """A timeout of the service has passed, or it is time to look whether the target takes the request."""
+        if self._takes_it(now):
+            return
         self.deadline = math.inf
         if self.connection is None:
             error = UpstreamError(504, "connect_timeout", "always")
         elif self.replying:
             error = UpstreamError(504, "reply_timeout")
+        elif self.send_watch is not None:
+            error = UpstreamError(504, "send_timeout", "idempotent")
         else:
             error = UpstreamError(504, "first_byte_timeout", "idempotent")
         if now >= self.stop_at:
             error.reason, error.retry = "total_timeout", "never"
         self.reply_failed(error)
 
-    # -- the reply (Receiver) -------------------------------------------------------------------------------------
+    def _takes_it(self, now: float) -> bool:
+        """Whether the target, though slowly, goes on taking the request."""
+        connection, watch = self.connection, self.send_watch
+        idle = self.service.timeouts.idle
+        if connection is None or watch is None or now >= self.stop_at:
+            return False
+        if idle and watch.stalled(connection.transport, idle, now):
+            return False
+        self._wait(INTERVAL, now)
+        return True
 
-    def dial_failed(self, error: UpstreamError) -> None:
-        """There is no connection to the target."""
-        if not self.gone:
-            self.reply_failed(error)
+    # -- the reply (Receiver) -------------------------------------------------------------------------------------
 
     def reply_informs(self, status: int, headers: Headers) -> None:
         """An interim reply goes on to the caller."""
@@ -222,23 +254,21 @@ class Forward:
         if complete:
             self._settle(status in service.failure_statuses, now)
             downstream = exchange.downstream
-            exchange.start_reply(status, headers, head.length if head.length >= 0 else len(first), first)
+            exchange.start_reply(status, headers, head.length, first)
             downstream.end_reply([])
         else:
-            self._wait_until_idle(now)
+            self._wait_on(now)
             exchange.start_reply(status, headers, head.length, first)
-
-    def _wait_until_idle(self, now: float) -> None:
-        idle = self.service.timeouts.idle
-        self.deadline = min(now + idle if idle else math.inf, self.stop_at)
 
     def reply_body(self, data: bytes) -> None:
         """More of the reply."""
-        self._wait_from_now(self.service.timeouts.idle)
+        self._wait_on_from_now()
         self.exchange.downstream.send_body(data)
 
     def reply_end(self, trailers: Headers) -> None:
         """The reply is complete."""
+        if not self.replying:
+            return  # it was not the one: another attempt is under way
         status = self.exchange.status
         self._settle(status in self.service.failure_statuses, self.service.clock.monotonic())
         self.exchange.downstream.end_reply(trailers)
@@ -257,8 +287,10 @@ class Forward:
     def reply_upgrade(self, head: ReplyHead, rest: bytes) -> None:
         """The target switched protocols: if that was asked for, both connections become a tunnel."""
         exchange, connection = self.exchange, self.connection
+        assert connection is not None
         protocol = dict(head.withheld).get(b"upgrade", b"")
-        if connection is None or not exchange.upgrade or protocol.lower() != exchange.upgrade:
+        if not exchange.upgrade or protocol.lower() != exchange.upgrade:
+            connection.drop()
             self.reply_failed(UpstreamError(502, "unasked_upgrade"))
             return
         self._settle(False, self.service.clock.monotonic())
@@ -286,10 +318,15 @@ class Forward:
     def pause_request(self) -> None:
         """The target reads too slowly."""
         self.exchange.downstream.pause_body()
+        now = self.service.clock.monotonic()
+        self.send_watch = SendWatch(now)
+        self._wait(INTERVAL, now)
 
     def resume_request(self) -> None:
         """The target reads on."""
         self.exchange.downstream.resume_body()
+        self.send_watch = None
+        self._wait_on_from_now()
 
     # -- endings --------------------------------------------------------------------------------------------------
 
@@ -305,6 +342,7 @@ class Forward:
         target = self.target
         self._leave(retried=True)
         self.gone = False
+        self.send_watch = None
         self.tried = (*self.tried, target) if target is not None else self.tried
         self.started = now
         self.answered = -1.0

@@ -17,7 +17,7 @@ from gatewayd.upstream.target import Target
 _pair = b": ".join
 _lines = b"\r\n".join
 _NOTHING = b"accept: */*"
-"""What a request without any field is sent with: the same request (RFC 9110 §12.5.1), and one line fewer to decide about."""
+"""What a request without any field is sent with: it asks for the same (RFC 9110 §12.5.1), and the head has one form."""
 _WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
@@ -25,9 +25,8 @@ class ProxyService:
     """A service as compiled for a route: where requests go, what is changed on the way, how long it may take."""
 
     __slots__ = (
-        "_via", "clock",
-        "failure_statuses", "group", "host", "open_pool", "path_rewriter", "retries", "retry_statuses", "rewriting", "scheme",
-        "timeouts", "upgrades", "via",
+        "_via", "clock", "failure_statuses", "group", "host", "path_rewriter", "retries", "retry_statuses", "rewriting",
+        "scheme", "timeouts", "upgrades", "via",
     )  # fmt: skip
 
     def __init__(

@@ -11,6 +11,7 @@ A worker that is started again goes on in the part of the one before it: counter
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ class WorkerMetrics:
             cells[gauge] = 0
         self._cells = cells
         self._tables = tuple(_Tokens(cells[at:end]) for at, end in pairwise(_TABLES_AT))
-        self.record: Callable[[Exchange, float], None] = _recorder(cells, self.token)
+        self.record, self.flush = _recorder(cells, self.token)
 
     def count(self, counter: int, amount: int = 1) -> None:
         """Add to a counter or a gauge."""
@@ -146,15 +147,29 @@ def _entries(cells: memoryview) -> Iterator[tuple[str, int, int]]:
             yield name.decode(errors="replace"), at, cells[at]
 
 
-def _recorder(cells: memoryview, token: Callable[[int, str], None]) -> Callable[[Exchange, float], None]:
-    """What counts an exchange in. A closure and a view per row: the cheapest way there is to the cells."""
-    rows: list[memoryview | None] = [None] * ROUTE_ROWS
-    share = cells[_SHARE : _SHARE + BUCKETS]
+def _recorder(
+    cells: memoryview, token: Callable[[int, str], None]
+) -> tuple[Callable[[Exchange, float], None], Callable[[], None]]:
+    """What counts an exchange in, and what makes the counts seen by others.
 
-    def row_of(slot: int) -> memoryview:
+    Rows are counted in lists and copied to the cells batch by batch: a list's element costs a third of a cell.
+    """
+    rows: list[list[int] | None] = [None] * ROUTE_ROWS
+    share = cells[_SHARE : _SHARE + BUCKETS].tolist()
+    changed: dict[int, list[int]] = {}
+
+    def row_of(slot: int) -> list[int]:
         at = _ROWS_AT + slot * ROW
-        rows[slot] = row = cells[at : at + ROW]
+        rows[slot] = row = cells[at : at + ROW].tolist()
         return row
+
+    def flush() -> None:
+        """Make what was recorded visible in the memory."""
+        for slot, row in changed.items():
+            at = _ROWS_AT + slot * ROW
+            cells[at : at + ROW] = array("q", row)
+        changed.clear()
+        cells[_SHARE : _SHARE + BUCKETS] = array("q", share)
 
     def record(exchange: Exchange, now: float) -> None:
         """Count an exchange that is over; `now` is monotonic seconds."""
@@ -163,6 +178,7 @@ def _recorder(cells: memoryview, token: Callable[[int, str], None]) -> Callable[
         row = rows[slot]
         if row is None:
             row = row_of(slot)
+        changed[slot] = row
         kind = _CLASS_OF[exchange.status]
         row[kind] += 1
         # A tunnel (101) may last for days: its latency is that of the upgrade.
@@ -193,7 +209,7 @@ def _recorder(cells: memoryview, token: Callable[[int, str], None]) -> Callable[
             for policy, verdict in exchange.verdicts:
                 token(VERDICTS, f"{verdict}:{policy}")
 
-    return record
+    return record, flush
 
 
 @dataclass(slots=True)

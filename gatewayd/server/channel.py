@@ -95,18 +95,7 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 
 
 AnyMessage = (
-    Apply
-    | Listen
-    | Drain
-    | ReopenLogs
-    | Status
-    | Ready
-    | Observe
-    | Reload
-    | TakeOver
-    | Done
-    | Refused
-    | Failed
+    Apply | Listen | Drain | ReopenLogs | Status | Ready | Observe | Reload | TakeOver | Done | Refused | Failed
 )
 Serve = Callable[[AnyMessage, list[socket.socket]], Awaitable[bytes | None]]
 """Answers one call: returns the body of `Done`, raises `ConfigError` for `Refused`."""
@@ -172,9 +161,7 @@ class Channel:
         self._closed = lambda: None
         self._lose()
 
-    def _send(
-        self, number: int, kind: int, message: AnyMessage, sockets: Sequence[socket.socket] = ()
-    ) -> None:
+    def _send(self, number: int, kind: int, message: AnyMessage, sockets: Sequence[socket.socket] = ()) -> None:
         body = self._encoder.encode(message)
         frame = memoryview(_HEAD.pack(len(body), len(sockets), number, kind) + body)
         # Copies, because the caller may close its own before the frame is out.

@@ -25,7 +25,7 @@ from gatewayd.server.process import ignore_signals, numbers
 
 _NICENESS = 5
 _PATIENCE = 5.0
-"""Seconds the supervisor gets to answer."""
+"""Seconds the supervisor gets to answer anything but a reload."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -84,7 +84,7 @@ class Control:
     async def reload(self, _: web.Request) -> web.Response:
         """Load the configuration again: 200 and the generation, or 422 and what is wrong with it."""
         try:
-            return _json(await self._ask(Reload(), patience=None))
+            return _json(await self._ask(Reload()))
         except ConfigError as error:
             return _json(msgspec.json.encode({"faults": error.faults}), 422)
 
@@ -92,15 +92,13 @@ class Control:
         parts = msgspec.convert(status["parts"], list[int])
         return exposition.page(status, metrics.read(self._memory, self._observe.slots, parts))
 
-    async def _ask(self, message: AnyMessage, patience: float | None = _PATIENCE) -> bytes:
+    async def _ask(self, message: AnyMessage) -> bytes:
         assert self._channel is not None
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(None if isinstance(message, Reload) else _PATIENCE):
                 return await self._channel.call(message)
         except (ChannelError, TimeoutError) as error:
-            text = (
-                f"the supervisor does not answer: {error}" if str(error) else "the supervisor does not answer"
-            )
+            text = f"the supervisor does not answer: {error}" if str(error) else "the supervisor does not answer"
             raise web.HTTPServiceUnavailable(text=text) from error
 
     @web.middleware

@@ -18,9 +18,7 @@ _GRACE = 1.0
 class ControlKeeper:
     """The control process as the supervisor sees it. No traffic depends on it: its failures are only logged."""
 
-    def __init__(
-        self, command: Sequence[str], memory: int, environ: Mapping[str, str], answer: Serve
-    ) -> None:
+    def __init__(self, command: Sequence[str], memory: int, environ: Mapping[str, str], answer: Serve) -> None:
         """`answer` serves what the control process asks; `memory` is the descriptor of the metrics."""
         self._command = command
         self._memory = memory

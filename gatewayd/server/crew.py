@@ -73,9 +73,7 @@ class Crew:
     def ready(self) -> bool:
         """Whether every worker serves the current generation."""
         generation = self.serving.generation if self.serving else -1
-        return all(
-            each.state == "serving" and each.generation == generation for each in self._members.values()
-        )
+        return all(each.state == "serving" and each.generation == generation for each in self._members.values())
 
     def __len__(self) -> int:
         return len(self._members)
@@ -104,9 +102,7 @@ class Crew:
 
     async def apply(self, serving: Serving) -> None:
         """Have every worker serve this. Raises `ConfigError` if one refuses; then all serve what they did."""
-        await self._wait(
-            lambda: all(each.state == "serving" for each in self._members.values()), _CALM_WITHIN
-        )
+        await self._wait(lambda: all(each.state == "serving" for each in self._members.values()), _CALM_WITHIN)
         before, self.serving = self.serving, serving
         try:
             await self._apply_everywhere()
@@ -130,8 +126,7 @@ class Crew:
             await self._tell(
                 living,
                 lambda index: {
-                    name: [socks[number] for number in shares[name][index]]
-                    for name, socks in listening.items()
+                    name: [socks[number] for number in shares[name][index]] for name, socks in listening.items()
                 },
             )
 
@@ -227,15 +222,11 @@ class Crew:
             elif isinstance(result, ConfigError):
                 faults += [fault for fault in result.faults if fault not in faults]
             else:  # one that dies of it counts: else all would, one after the other
-                faults.append(
-                    Fault("reload", f"{member.name} failed to apply it: {str(result) or 'no answer'}")
-                )
+                faults.append(Fault("reload", f"{member.name} failed to apply it: {str(result) or 'no answer'}"))
         if faults:
             raise ConfigError(faults)
 
-    async def _tell(
-        self, members: Iterable[Member], dealt: Callable[[int], Mapping[str, Sequence[socket]]]
-    ) -> None:
+    async def _tell(self, members: Iterable[Member], dealt: Callable[[int], Mapping[str, Sequence[socket]]]) -> None:
         calls = []
         for member in members:
             share = dealt(member.index)

@@ -58,9 +58,7 @@ def _daemon(status: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
     up = GaugeMetricFamily("gatewayd_worker_up", "The worker serves.", labels=["worker"])
-    restarts = CounterMetricFamily(
-        "gatewayd_worker_restarts", "Times it was started again.", labels=["worker"]
-    )
+    restarts = CounterMetricFamily("gatewayd_worker_restarts", "Times it was started again.", labels=["worker"])
     for worker in workers:
         name = [str(worker["index"])]
         up.add_metric(name, worker["state"] == "serving")
@@ -113,9 +111,7 @@ def _tokens(totals: Totals) -> Iterator[Metric]:
     )
     for name, text, label, table in tables:
         yield _counter(name, text, label, totals.tokens[table])
-    verdicts = CounterMetricFamily(
-        "gatewayd_policy_verdicts", "What policies decided.", labels=["policy", "verdict"]
-    )
+    verdicts = CounterMetricFamily("gatewayd_policy_verdicts", "What policies decided.", labels=["policy", "verdict"])
     for token, count in totals.tokens[metrics.VERDICTS].items():
         verdict, _, policy = token.partition(":")
         verdicts.add_metric([policy, verdict], count)

@@ -138,9 +138,7 @@ class Generations:
     def _keys(self, *names: str) -> set[str]:
         """The keys of these listeners' sockets, of all if none is named."""
         return {
-            key_of(name, self._wanted[name].address)
-            for name in names or tuple(self._wanted)
-            if name in self._wanted
+            key_of(name, self._wanted[name].address) for name in names or tuple(self._wanted) if name in self._wanted
         }
 
     def _serving(self, prepared: Prepared) -> Serving:
@@ -157,9 +155,7 @@ class Generations:
                 await crew.apply(before)
             if isinstance(error, ConfigError):
                 raise
-            raise ConfigError(
-                [Fault("gateway.workers", f"no more workers could be started: {error}")]
-            ) from error
+            raise ConfigError([Fault("gateway.workers", f"no more workers could be started: {error}")]) from error
 
     def _commit(self, prepared: Prepared) -> None:
         self.number += 1

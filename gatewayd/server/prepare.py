@@ -50,9 +50,7 @@ def _nothing(_: Document) -> Collection[str]:
     return ()
 
 
-def prepare(
-    path: str, environ: Mapping[str, str], rules: Rules | None = None, held: Held = _nothing
-) -> Prepared:
+def prepare(path: str, environ: Mapping[str, str], rules: Rules | None = None, held: Held = _nothing) -> Prepared:
     """Load, check and, with `rules`, build the configuration at `path`; see whether its addresses are free.
 
     `held` tells the keys of sockets the daemon has already. Raises `ConfigError` with everything that is wrong.

@@ -113,9 +113,7 @@ def ignore_signals() -> None:
 
 def numbers(words: Sequence[str]) -> dict[str, int]:
     """In a started process: the numbers after each `--name` of its command line, by name."""
-    return {
-        name.removeprefix("--"): int(number) for name, number in zip(words[::2], words[1::2], strict=True)
-    }
+    return {name.removeprefix("--"): int(number) for name, number in zip(words[::2], words[1::2], strict=True)}
 
 
 class Backoff:

@@ -46,9 +46,7 @@ def ask(control: str, method: str, path: str, timeout: float) -> tuple[int, Any]
     if address.path:
         connection = _UnixConnection(address.path, timeout)
     else:
-        connection = http.client.HTTPConnection(
-            _ANY.get(address.host, address.host), address.port, timeout=timeout
-        )
+        connection = http.client.HTTPConnection(_ANY.get(address.host, address.host), address.port, timeout=timeout)
     try:
         connection.request(method, path)
         reply = connection.getresponse()

@@ -64,9 +64,7 @@ def place(text: str) -> Place:
     if address.path:
         return Place(socket.AF_UNIX, address.path)
     try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise AddressError(f"unknown host: {error.strerror}") from None
     family, _, _, _, where = found[0]
@@ -181,9 +179,7 @@ def drop_new(sock: socket.socket) -> None:
 
     code = b"".join(struct.pack("=HBBI", *step) for step in _DROP_NEW)
     program = ctypes.create_string_buffer(code, len(code))
-    with contextlib.suppress(
-        OSError
-    ):  # a sandbox without filters loses at most what is queued at the last moment
+    with contextlib.suppress(OSError):  # a sandbox without filters loses at most what is queued at the last moment
         sock.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_NEW), ctypes.addressof(program))
         )

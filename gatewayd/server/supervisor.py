@@ -122,9 +122,7 @@ class Supervisor:
                 _log.error("no upgrade while the daemon is %s", self._state)
                 return
             if os.getpid() == 1:
-                _log.error(
-                    "no upgrade: the container would end with process 1; replace the container instead"
-                )
+                _log.error("no upgrade: the container would end with process 1; replace the container instead")
                 return
             _log.info("upgrading: starting %s", " ".join(self._commands.successor))
             self._notifier.status("upgrading")
@@ -228,9 +226,7 @@ class Supervisor:
 
     def _summary(self) -> str:
         document = self._generations.document
-        counts = (
-            f"workers {len(self._crew)}, listeners {len(document.listeners)}, routes {len(document.routes)}"
-        )
+        counts = f"workers {len(self._crew)}, listeners {len(document.listeners)}, routes {len(document.routes)}"
         return f"generation {self._generations.number} serves: {counts}"
 
     async def _match_control(self) -> None:

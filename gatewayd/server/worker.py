@@ -137,9 +137,7 @@ class Worker:
                 sock.close()
             return
         supply = iter(socks)
-        wanted = {
-            name: {_identity(sock): sock for sock in islice(supply, count)} for name, count in listeners
-        }
+        wanted = {name: {_identity(sock): sock for sock in islice(supply, count)} for name, count in listeners}
         for name, held in list(self._listening.items()):
             if held - wanted.get(name, {}).keys():
                 await self._applied.unlisten(name)

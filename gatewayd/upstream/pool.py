@@ -35,8 +35,10 @@ Dial = Callable[["Pool[C]"], Coroutine[Any, Any, C]]
 class Waiter(Protocol):
     """Who wants a connection."""
 
-    gone: bool
-    """Set by the waiter when it wants none any more."""
+    @property
+    def gone(self) -> bool:
+        """Whether it wants none any more."""
+        ...
 
     def connected(self, connection: Any) -> None:
         """Here it is; it is the waiter's until it is freed or lost."""
@@ -79,6 +81,8 @@ class Pool(Generic[C]):
 
     def want(self, waiter: Waiter) -> None:
         """Dial a connection for `waiter`, or line it up; raises `UpstreamError` 503 when the line is full."""
+        while self._waiting and self._waiting[0].gone:
+            self._waiting.popleft()
         if self.open < self._config.connections:
             self.open += 1
             spawn(self._open(waiter), "dial")
@@ -96,24 +100,26 @@ class Pool(Generic[C]):
                 waiter.dial_failed(error)
             self._next_dial()
             return
-        if waiter.gone:
+        if connection.closed:  # the target closed it before anything was sent
+            if not waiter.gone:
+                waiter.dial_failed(UpstreamError(502, "closed_before_reply", "always"))
+        elif waiter.gone:
             self.free(connection)
         else:
             waiter.connected(connection)
 
     def free(self, connection: C) -> None:
         """`connection` can serve again."""
+        config = self._config
+        if self._retired or connection.served >= config.requests_per_connection:
+            connection.drop()
+            return
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.gone:
                 waiter.connected(connection)
                 return
-        config = self._config
-        if (
-            len(self.idle) >= config.idle_connections
-            or self._retired
-            or connection.served >= config.requests_per_connection
-        ):
+        if len(self.idle) >= config.idle_connections:
             connection.drop()
             return
         connection.idle_since = 0.0  # the next sweep notes the time: a clock read less per exchange

@@ -38,20 +38,21 @@ class Judge(Protocol):
     def __call__(self, name: bytes, /) -> bool: ...
 
 
-class FieldLines(dict[bytes, Field]):
-    """`lines[line]`: the field a header line (without CRLF) stands for, a `Withheld` one if `withheld(name)`.
+class FieldLines:
+    """What header lines (without CRLF) stand for: `known.get(line) or read(line)`.
 
-    Raises `ValueError` for a line that is none.
+    That is a `Field`, a `Withheld` one if `withheld(name)`. `known` stays the same dict for good.
     """
 
-    __slots__ = ("_names", "_withheld")
+    __slots__ = ("_names", "_withheld", "known")
 
     def __init__(self, withheld: Judge) -> None:
-        super().__init__()
         self._withheld = withheld
         self._names: dict[bytes, tuple[bytes, bool]] = {}
+        self.known: dict[bytes, Field] = {}
 
-    def __missing__(self, line: bytes) -> Field:
+    def read(self, line: bytes) -> Field:
+        """The field of a line not met before; raises `ValueError` for a line that is none."""
         spelling, colon, value = line.partition(b":")
         name, withheld = self._names.get(spelling) or self._read_name(spelling)
         if not colon or value.translate(None, _VALUE_BYTES):
@@ -60,9 +61,9 @@ class FieldLines(dict[bytes, Field]):
         if withheld:
             field = Withheld(field)
         if len(line) <= LONGEST and name not in _NEVER_KEPT:
-            if len(self) >= MEMORY:
-                self.clear()
-            self[line] = field
+            if len(self.known) >= MEMORY:
+                self.known.clear()
+            self.known[line] = field
         return field
 
     def _read_name(self, spelling: bytes) -> tuple[bytes, bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from gatewayd.core.exchange import Headers
-from gatewayd.rfc.headers import FORBIDDEN_TRAILERS
+from gatewayd.rfc.headers import FORBIDDEN_TRAILERS, is_withheld
 
 LAST_CHUNK = b"0\r\n\r\n"
 MAX_LINE = 256
@@ -146,7 +146,7 @@ class ChunkedReader:
         if match is None or self._trailer_bytes > MAX_TRAILERS:
             raise FramingError("a trailer field is malformed or the trailers are too long")
         name = match[1].lower()
-        if name not in FORBIDDEN_TRAILERS and b"_" not in name:
+        if name not in FORBIDDEN_TRAILERS and not is_withheld(name):
             self.trailers.append((name, match[2].rstrip(b" \t")))
 
 

@@ -18,6 +18,7 @@ MAX_LENGTH = 2**63 - 1
 _match_status = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?").fullmatch
 _READ = WITHHELD_FROM_REPLIES | {b"date"}
 _lines = FieldLines(_READ.__contains__)
+_known = _lines.known.get
 _ORDINARY_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 _NEVER_NAMED = frozenset((b"set-cookie", b"cache-control", b"content-type", b"location", b"www-authenticate"))
 """Reply fields that a `Connection` option cannot take away: a target that names them is mistaken."""
@@ -51,7 +52,7 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
     del lines[0]
     try:
         for line in lines:
-            field = _lines[line]
+            field = _known(line) or _lines.read(line)
             if field.__class__ is tuple:
                 headers.append(field)
             else:

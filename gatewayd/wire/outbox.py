@@ -8,7 +8,6 @@ the first write wakes the other side, which finds the rest without sleeping in b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 
 class Outbox:
@@ -38,5 +37,7 @@ class Outbox:
         pending, self._pending = self._pending, []
         for transport, data in pending:
             if not transport.is_closing():
-                with contextlib.suppress(RuntimeError):  # closed since: its protocol hears of it
+                try:
                     transport.write(data)
+                except RuntimeError:
+                    continue  # closed since: its protocol hears of it

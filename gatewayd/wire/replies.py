@@ -14,15 +14,11 @@ KEEP_ALIVE = b"connection: keep-alive\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"
 
 _pair = b": ".join
+_lines = b"\r\n".join
 
 
-def head(status: int, headers: Headers, framing: bytes) -> bytes:
-    """A reply's head. `framing` are complete header lines."""
+def head(status: int, headers: Headers, framing: bytes, body: bytes = b"") -> bytes:
+    """A reply's head, and the body behind it that is at hand. `framing` are complete header lines."""
     if not headers:
-        return b"%b%b\r\n" % (STATUS_LINES[status], framing)
-    return b"%b%b\r\n%b\r\n" % (STATUS_LINES[status], b"\r\n".join(map(_pair, headers)), framing)
-
-
-def length_line(length: int) -> bytes:
-    """The Content-Length field of a body of `length` bytes."""
-    return b"content-length: %d\r\n" % length
+        return b"%b%b\r\n%b" % (STATUS_LINES[status], framing, body)
+    return b"%b%b\r\n%b\r\n%b" % (STATUS_LINES[status], _lines(map(_pair, headers)), framing, body)

@@ -60,32 +60,37 @@ class Replying(asyncio.Protocol):
         if exchange is None or self.phase == CLOSED:
             return
         self.replying = True
-        bodyless = status in (204, 304) or exchange.method == b"HEAD"
         exchange.reply_length = length
+        self.bodyless = bodyless = status == 304 or status == 204 or exchange.method == b"HEAD"
         self.chunked_reply = False
-        if length >= 0:
-            framing = b"" if status == 204 else b"content-length: %d\r\n" % length
-        elif bodyless:
-            framing = b""
-        elif exchange.http_version == b"1.1":
-            framing = replies.CHUNKED
-            self.chunked_reply = True
-        else:
-            framing = b""
-            self.keep_alive = False
         if self.phase == BODY and not self._worth_discarding(exchange):
             self.keep_alive = False
+        if length >= 0 and status != 204:
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = self._open_framing(exchange)
         if not self.keep_alive or self.state.draining:
             self.keep_alive = False
             framing += replies.CLOSE
         elif exchange.http_version == b"1.0":
             framing += replies.KEEP_ALIVE
-        data = replies.head(status, headers, framing)
-        self.bodyless = bodyless
-        if first and not bodyless:
+        if not first or bodyless:
+            first = b""
+        else:
             exchange.body_sent += len(first)
-            data += chunk(first) if self.chunked_reply else first
-        self.state.outbox.write(self.transport, data)
+            if self.chunked_reply:
+                first = chunk(first)
+        self.state.outbox.write(self.transport, replies.head(status, headers, framing, first))
+
+    def _open_framing(self, exchange: Exchange) -> bytes:
+        """The framing of a body whose length is not known, or that there is none of (RFC 9112 §6.3)."""
+        if self.bodyless:
+            return b""
+        if exchange.http_version == b"1.1":
+            self.chunked_reply = True
+            return replies.CHUNKED
+        self.keep_alive = False
+        return b""
 
     def _worth_discarding(self, exchange: Exchange) -> bool:
         reader = self.reader
@@ -114,9 +119,11 @@ class Replying(asyncio.Protocol):
 
     def abort(self) -> None:
         self.phase = CLOSED
-        self.sink = None
+        sink, self.sink = self.sink, None
         reset_on_close(self.transport)
         self.transport.abort()
+        if sink is not None:
+            sink.caller_gone()
 
     def upgrade(self, headers: Headers, protocol: bytes) -> tuple[asyncio.Transport, bytes]:
         """Send 101; returns the transport and what the caller sent already. The connection is no longer HTTP."""

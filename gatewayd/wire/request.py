@@ -5,6 +5,8 @@ Whatever two readers could take for two different requests is refused here, so t
 
 from __future__ import annotations
 
+import re
+
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange
 from gatewayd.errors import RequestError
 from gatewayd.rfc.headers import FORBIDDEN_CONNECTION_OPTIONS, WITHHELD, connection_options
@@ -22,8 +24,10 @@ METHODS = frozenset(
 
 _VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
+_is_version = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch  # RFC 9112 §2.3
 _HANDLED = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 _lines = FieldLines(WITHHELD.__getitem__)
+_known = _lines.known.get
 
 
 def read_request(exchange: Exchange, head: bytes, rules: PathRules, max_headers: int, max_target: int) -> bool:
@@ -51,7 +55,7 @@ def read_request(exchange: Exchange, head: bytes, rules: PathRules, max_headers:
     withheld = exchange.withheld
     try:
         for line in lines:
-            field = _lines[line]
+            field = _known(line) or _lines.read(line)
             if field.__class__ is tuple:
                 headers.append(field)
             else:
@@ -74,7 +78,7 @@ def read_request(exchange: Exchange, head: bytes, rules: PathRules, max_headers:
 
 
 def _odd_request_line(method: bytes, version: bytes) -> RequestError:
-    if version[:5] == b"HTTP/" and len(version) == 8 and version not in _VERSIONS and version[5:8:2].isdigit():
+    if version not in _VERSIONS and _is_version(version):
         return RequestError(505, "version_not_supported", "HTTP/1.0 and HTTP/1.1 are spoken here")
     if version in _VERSIONS and method.isalpha() and method.isupper() and len(method) <= 32:
         return RequestError(501, "method_not_implemented", "the method is not known here")
@@ -97,7 +101,8 @@ def _read_withheld(exchange: Exchange, withheld: list[Field], modern: bool) -> b
             exchange.body_length = _length(value)
         elif name == b"transfer-encoding":
             framed += 1
-            exchange.body_length = _transfer_coding(value, modern)
+            if framed == 1:
+                exchange.body_length = _transfer_coding(value, modern)
         elif name == b"via":
             exchange.via = exchange.via + b", " + value if exchange.via else value
         elif name == b"expect":

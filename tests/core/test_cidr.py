@@ -58,6 +58,7 @@ def check(prefixes, addresses, bits):
         ("0.0.0.0/0", "255.255.255.255", "2001:db8::1"),
         ("255.255.255.255/32", "255.255.255.255", "0.0.0.0"),
         ("::/0", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "192.0.2.1"),
+        ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::"),
         ("2001:db8:0:1::/64", "2001:db8:0:1:ffff::", "2001:db8:0:2::"),
         ("2001:db8::8000:0:0:0/65", "2001:db8::ffff:0:0:1", "2001:db8::7fff:ffff:ffff:ffff"),
         ("2001:db8::ffff:ffff:ffff:ffff/128", "2001:db8::ffff:ffff:ffff:ffff", "2001:db8:0:1::"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.rfc.forwarding import MAX_HOPS, Edges, Via, canonical, read_address, read_forwarded
+from gatewayd.rfc.forwarding import MAX_FORWARDED, MAX_HOPS, Edges, Via, _judge, canonical, read_address, read_forwarded
 from gatewayd.rfc.headers import is_field_value
 
 
@@ -189,6 +189,17 @@ def test_a_forwarded_that_cannot_be_read_ends_the_walk_but_keeps_what_is_nearer(
     assert sight.client == "10.1.1.1"
 
 
+def test_claims_beyond_reason_are_neither_read_nor_remembered():
+    long = ", ".join(["for=10.1.1.1"] * 400)
+    assert len(long) > MAX_FORWARDED
+    assert look("10.0.0.9", ("forwarded", long)).client == "10.0.0.9"
+    before = _judge.cache_info().misses
+    look("10.0.0.9", ("x-forwarded-for", "192.0.2.1, " * 30))
+    assert _judge.cache_info().misses == before
+    look("10.0.0.9", ("x-forwarded-for", "192.0.2.99"))
+    assert _judge.cache_info().misses == before + 1
+
+
 def test_elements_of_forwarded():
     assert read_forwarded(b'for="a\\"b";By=x, proto=http,') == [{b"for": b'a"b', b"by": b"x"}, {b"proto": b"http"}]
     assert read_forwarded(b"") == []
@@ -290,6 +301,7 @@ def test_coming_by_too_often_is_a_loop():
     via = Via("gatewayd", loop_after=3)
     assert not via.loops([])
     assert not via.loops([b"1.1 gatewayd, 1.1 gatewayd, 1.1 gatewayd-b, 1.1 other (gatewayd)"])
+    assert not via.loops([b"gatewayd, gatewayd, gatewayd"])
     assert via.loops([b"1.1 gatewayd, 1.1 x", b"HTTP/1.1 gatewayd (note), 1.0 gatewayd"])
     assert not Via("gatewayd").loops([b", ".join([b"1.1 gatewayd"] * 4)])
     assert Via("gatewayd").loops([b", ".join([b"1.1 gatewayd"] * 5)])

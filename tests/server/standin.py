@@ -22,7 +22,7 @@ REFUSED, CRASHING, BROKEN = "refused", "crashing", "broken"
 
 
 class StandIn:
-    """Answers each connection's first bytes with a JSON line about itself; `hold` in them keeps it open until drained."""
+    """Answers a connection's first bytes with a JSON line about itself; `hold` in them keeps it open."""
 
     def __init__(self, index: int, memory: memoryview, secret: bytes) -> None:
         self.index, self.memory, self.secret = index, memory, secret

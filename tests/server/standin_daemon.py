@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gatewayd.errors import ConfigError, GatewaydError
 from gatewayd.server import log
@@ -67,7 +71,9 @@ class Scene:
         self.write()
         command = [sys.executable, __file__, f"{self.folder}/conf.toml"]
         environ = {**os.environ, **self.environ}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environ, start_new_session=True)
+        self.process = await asyncio.to_thread(
+            partial(subprocess.Popen, command, stderr=subprocess.PIPE, env=environ, start_new_session=True)
+        )
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.stderr), self.process.stderr)
         await self.until(until)
@@ -93,6 +99,13 @@ class Scene:
         """Signal the supervisor."""
         os.kill(pid or self.process.pid, number)
 
+    async def eventually(self, look: Callable[[], Awaitable[Any]], condition: Callable[[Any], bool]) -> Any:
+        """What there is to see once `condition` holds of it."""
+        while True:
+            if condition(found := await look()):
+                return found
+            await asyncio.sleep(0.01)
+
     async def ask(self, path: str, method: str = "GET") -> tuple[int, dict]:
         """Ask the control process."""
         return await asyncio.to_thread(ask, self.control, method, path, WAIT)
@@ -115,10 +128,8 @@ class Scene:
 
     def end(self) -> None:
         """End whatever still runs; all of it is in the group of the first process."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def play(folder, scenario):
@@ -148,9 +159,7 @@ def main() -> None:
     log.set_up("supervisor")
 
     async def run() -> None:
-        await Supervisor(
-            sys.argv[1], os.environ, lambda: Rules({}, lambda *_: []), Commands(worker=WORKER)
-        ).run()
+        await Supervisor(sys.argv[1], os.environ, lambda: Rules({}, lambda *_: []), Commands(worker=WORKER)).run()
 
     try:
         asyncio.run(run())

@@ -66,9 +66,10 @@ class Scene:
 
     async def until(self, condition):
         """Wait for something of the crew's status to become so."""
-        while not condition(found := await self.crew.status()):
+        while True:
+            if condition(found := await self.crew.status()):
+                return found
             await asyncio.sleep(0.01)
-        return found
 
     async def listening(self):
         """How many sockets each worker accepts on."""
@@ -116,9 +117,7 @@ def test_a_generation_is_applied_by_all_or_by_none():
         assert scene.crew.serving.generation == 2
         return [fault.message for fault in refused.value.faults]
 
-    assert play(2, scenario) == [
-        f"worker {index} failed to apply it: RuntimeError: broken" for index in (0, 1)
-    ]
+    assert play(2, scenario) == [f"worker {index} failed to apply it: RuntimeError: broken" for index in (0, 1)]
 
 
 def test_a_generation_that_kills_workers_is_refused_and_they_come_back_with_the_old_one():
@@ -216,9 +215,7 @@ def test_a_worker_that_does_not_leave_is_ended(monkeypatch, caplog):
     assert "worker 0 is ended by force: it did not leave in time" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("name", "error"), [(REFUSED, ConfigError), (CRASHING, StartError), (BROKEN, StartError)]
-)
+@pytest.mark.parametrize(("name", "error"), [(REFUSED, ConfigError), (CRASHING, StartError), (BROKEN, StartError)])
 def test_workers_that_cannot_start_are_gone_again(name, error):
     async def scenario(scene):
         with pytest.raises(error):

@@ -188,9 +188,7 @@ def test_listeners_come_and_go(play):
         await scene.advance(new=ANY, renamed=f"unix:{scene.folder}/a.sock")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(old)
-        return {name: len(socks) for name, socks in scene.generations.listening().items()}, sorted(
-            scene.held()
-        )
+        return {name: len(socks) for name, socks in scene.generations.listening().items()}, sorted(scene.held())
 
     listening, held = play(scenario)
     assert listening == {"new": 2, "renamed": 1}
@@ -261,9 +259,7 @@ def test_no_more_sockets_to_be_had_is_no_reason_to_refuse(play, caplog, monkeypa
 
         def scarce(wanted, workers):
             if workers > 2:
-                raise ConfigError(
-                    [Fault("listeners.http.address", "cannot listen there: Too many open files")]
-                )
+                raise ConfigError([Fault("listeners.http.address", "cannot listen there: Too many open files")])
             return real(wanted, workers)
 
         monkeypatch.setattr(scene.store, "open", scarce)

@@ -39,9 +39,7 @@ def conf(tmp_path):
 def refused(path, *rest):
     with pytest.raises(ConfigError) as error:
         prepare(path, {}, *rest)
-    return [
-        (fault.path, os.path.basename(fault.file), fault.line, fault.message) for fault in error.value.faults
-    ]
+    return [(fault.path, os.path.basename(fault.file), fault.line, fault.message) for fault in error.value.faults]
 
 
 def test_a_good_configuration(conf):
@@ -56,9 +54,7 @@ def test_the_environment_counts(conf):
 
 
 def test_everything_wrong_is_said_at_once(conf):
-    rules = Rules(
-        {}, lambda document, locate: [Fault("routes.all.path", "is odd", document.routes["all"].path)]
-    )
+    rules = Rules({}, lambda document, locate: [Fault("routes.all.path", "is odd", document.routes["all"].path)])
     with socket.create_server(("127.0.0.1", 0)) as sock:
         path = conf(workers="1000", address=f"127.0.0.1:{sock.getsockname()[1]}")
         assert refused(path, rules) == [

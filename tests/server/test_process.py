@@ -68,7 +68,9 @@ def test_only_what_is_passed_on_is_open():
     async def leak():
         with open("/dev/null") as passed, open("/dev/null") as kept:  # noqa: ASYNC230
             os.set_inheritable(kept.fileno(), True)
-            script = f"import os; os.fstat({passed.fileno()})\ntry: os.fstat({kept.fileno()})\nexcept OSError: os._exit(9)"
+            script = (
+                f"import os; os.fstat({passed.fileno()})\ntry: os.fstat({kept.fileno()})\nexcept OSError: os._exit(9)"
+            )
             return await start([sys.executable, "-c", script], deaf, [passed.fileno()], os.environ).exited
 
     assert run(leak()) == 9
@@ -207,9 +209,7 @@ def test_it_is_tried_until_it_works(caplog):
 
     run(keep())
     assert len(set(attempts)) == 3
-    assert [record.message for record in caplog.records] == [
-        "it did not start: it did not get ready: not yet"
-    ] * 2
+    assert [record.message for record in caplog.records] == ["it did not start: it did not get ready: not yet"] * 2
 
 
 def test_let_go_while_it_starts():

@@ -1,4 +1,4 @@
-"""The supervisor as its operator meets it: real processes, signals, the control listener; the data path is a stand-in."""
+"""The supervisor as its operator meets it: real processes, signals, the control listener; a stand-in data path."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def test_from_start_to_drain(tmp_path):
         _, holding = await scene.call(b"hold")
         scene.signal(signal.SIGTERM)
         await scene.until("draining")
-        while (found := await scene.ask("/readyz"))[1]["state"] != "draining":
-            await asyncio.sleep(0.01)
+        found = await scene.eventually(lambda: scene.ask("/readyz"), lambda found: found[1]["state"] == "draining")
         assert found == (503, {"ready": False, "state": "draining", "generation": 1})
         while True:
             try:
@@ -104,8 +103,7 @@ def test_workers_and_control_process_come_back(tmp_path):
         os.kill(before["workers"][0]["pid"], signal.SIGKILL)
         await scene.until("worker 0 (pid")
         assert await scene.who()
-        while (after := await scene.status())["workers"][0]["state"] != "serving":
-            await asyncio.sleep(0.01)
+        after = await scene.eventually(scene.status, lambda found: found["workers"][0]["state"] == "serving")
         assert after["workers"][0]["restarts"] == 1
         os.kill(control_pid(before["pid"]), signal.SIGKILL)
         await scene.until("control (pid")
@@ -147,8 +145,7 @@ def test_logs_are_opened_anew_and_stray_signals_change_nothing(tmp_path):
     async def scenario(scene):
         await scene.start()
         scene.signal(signal.SIGUSR1)
-        while not all(each["edge"]["reopened"] for each in (await scene.status())["workers"]):
-            await asyncio.sleep(0.01)
+        await scene.eventually(scene.status, lambda found: all(each["edge"]["reopened"] for each in found["workers"]))
         for worker in (await scene.status())["workers"]:
             scene.signal(signal.SIGTERM, worker["pid"])
         return {each["restarts"] for each in (await scene.status())["workers"]}
@@ -185,17 +182,17 @@ def test_a_second_daemon_on_the_same_port_is_an_error(tmp_path):
     assert play(tmp_path, scenario) == 1
 
 
-def test_the_service_manager_is_told(tmp_path):
+def test_systemd_is_told(tmp_path):
     async def scenario(scene):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.bind(f"{tmp_path}/notify")
-            manager.setblocking(False)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.bind(f"{tmp_path}/notify")
+            systemd.setblocking(False)
             scene.environ = {"NOTIFY_SOCKET": f"{tmp_path}/notify", "WATCHDOG_USEC": "20000"}
             heard = []
 
             async def hear(text):
                 while not (heard and text in heard[-1]):
-                    heard.append((await asyncio.get_running_loop().sock_recv(manager, 1000)).decode())
+                    heard.append((await asyncio.get_running_loop().sock_recv(systemd, 1000)).decode())
 
             await scene.start()
             await hear("READY=1\nSTATUS=generation 1")

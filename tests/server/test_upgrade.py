@@ -45,11 +45,11 @@ def attempt(script, leave):
         with socket.create_server(("127.0.0.1", 0)) as sock:
             caller = socket.create_connection(sock.getsockname())
             environ = {**os.environ, "WATCHDOG_PID": "1"}
+            succession = Succession(leave)
             try:
                 async with asyncio.timeout(20):
-                    await Succession(leave).attempt(
-                        [sys.executable, "-c", script], [("here", [sock])], environ
-                    )
+                    await succession.attempt([sys.executable, "-c", script], [("here", [sock])], environ)
+                    await succession._child.exited
                 return caller.recv(10)
             finally:
                 caller.close()

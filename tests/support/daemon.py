@@ -279,6 +279,16 @@ def command_of(pid: int) -> bytes:
         return b""
 
 
+def listening(pid: int, port: int) -> set[str]:
+    """The sockets on which a process listens at `port`, by inode (proc(5): `fd`, `net/tcp`)."""
+    wanted, found = f":{port:04X}", set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and fields[1].endswith(wanted):
+            found.add(f"socket:[{fields[9]}]")
+    return found & {os.readlink(each.path) for each in os.scandir(f"/proc/{pid}/fd")}
+
+
 def resident(pid: int) -> int:
     """Bytes of memory a process has resident, as `VmRSS` says (proc(5): `status`)."""
     return _field(f"/proc/{pid}/status", "VmRSS")

@@ -22,9 +22,9 @@ WAIT = 20.0
 class EdgeThread:
     """Serves `document` (plain data, as TOML gives it) on loopback ports of its own: `with EdgeThread({...}) as edge`.
 
-    Listeners' addresses in the document are ignored: each is bound to a free port, found in `ports`. Without listeners
-    one is made, named "http". The access log goes nowhere unless the document says otherwise. An exception that nobody
-    caught in the edge's loop fails the test that used it.
+    Listeners' addresses in the document are ignored, but for unix sockets: each is bound to a free port, found in
+    `ports`. Without listeners one is made, named "http". The access log goes nowhere unless the document says
+    otherwise. An exception that nobody caught in the edge's loop fails the test that used it.
     """
 
     def __init__(self, document: dict[str, Any], clock: Clock | None = None) -> None:
@@ -83,6 +83,18 @@ class EdgeThread:
         slots = {name: at for at, name in enumerate(document.get("routes", {}), 1)}
         self.call(self.edge.apply, decode(document), slots, generation)
 
+    def bind(self, name: str) -> socket.socket:
+        """A socket for the listener `name`, for `edge.listen`."""
+        address = self.document["listeners"].get(name, {}).get("address", "")
+        if address.startswith("unix:"):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.bind(address.removeprefix("unix:"))
+            sock.listen(512)
+        else:
+            sock = socket.create_server(("127.0.0.1", 0), backlog=512)
+            self.ports[name] = sock.getsockname()[1]
+        return sock
+
     def totals(self) -> metrics.Totals:
         """The metrics counted so far."""
         slots = {name: at for at, name in enumerate(self.document.get("routes", {}), 1)}
@@ -105,9 +117,7 @@ class EdgeThread:
         self.edge.apply(decode(self.document), slots, 1)
         await self.edge.start()
         for name in self.document["listeners"]:
-            sock = socket.create_server(("127.0.0.1", 0), backlog=512)
-            self.ports[name] = sock.getsockname()[1]
-            await self.edge.listen(name, sock)
+            await self.edge.listen(name, self.bind(name))
         self._ready.set()
         await self._stop.wait()
         await self.edge.stop()

@@ -1,0 +1,172 @@
+"""The control listener, with a supervisor that says what a test wants it to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import aiohttp
+import msgspec
+import pytest
+
+from gatewayd.errors import ConfigError, Fault
+from gatewayd.observe import metrics
+from gatewayd.server import control as module
+from gatewayd.server.channel import Channel, ChannelError, Observe, Ready, Reload, Status
+from gatewayd.server.control import Control, trusted_host
+
+STATUS = {
+    "version": "1.2.3",
+    "ready": True,
+    "generation": 4,
+    "started": 1.0,
+    "reloads": {},
+    "workers": [],
+    "parts": [0],
+}
+FAULT = Fault("routes.a", "is wrong", "1", "2", "try 2", "conf.toml", 7)
+
+
+class Supervisor:
+    """The other end: `answers` maps a kind of message to what is said, or raised."""
+
+    def __init__(self):
+        self.answers = {
+            Ready: {"ready": True, "state": "serving", "generation": 4},
+            Status: STATUS,
+            Reload: {"generation": 5},
+        }
+
+    async def serve(self, message, socks):
+        answer = self.answers[type(message)]
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+        return msgspec.json.encode(answer)
+
+
+def play(scenario, address="127.0.0.1:0"):
+    """Run `scenario(supervisor, request)`; `request` gives a reply's status, JSON and headers."""
+
+    async def run():
+        ours, theirs = socket.socketpair()
+        listening = socket.create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        supervisor = Supervisor()
+        control = Control(memoryview(bytearray(metrics.size_bytes(1))))
+        running = asyncio.ensure_future(control.run(theirs, listening))
+        await asyncio.sleep(0)
+        channel = Channel(ours, supervisor.serve)
+
+        async def request(method, path, **headers):
+            async with session.request(method, f"http://127.0.0.1:{port}{path}", headers=headers) as reply:
+                body = await reply.read()
+                found = msgspec.json.decode(body) if reply.content_type == "application/json" else body.decode()
+                return reply.status, found, reply.headers
+
+        async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+            await channel.call(Observe(address, {"(other)": 0}))
+            result = await scenario(supervisor, request)
+            with pytest.raises(ChannelError):
+                await channel.call(Status())
+        channel.close()
+        await running  # hanging up ends it
+        return result
+
+    return asyncio.run(run())
+
+
+def test_probes():
+    async def scenario(supervisor, request):
+        assert (await request("GET", "/livez"))[:2] == (200, {"alive": True})
+        assert (await request("GET", "/readyz"))[:2] == (200, supervisor.answers[Ready])
+        supervisor.answers[Ready] = {"ready": False, "state": "draining", "generation": 4}
+        assert (await request("GET", "/livez"))[0] == 200
+        return (await request("GET", "/readyz"))[:2]
+
+    assert play(scenario) == (503, {"ready": False, "state": "draining", "generation": 4})
+
+
+def test_a_supervisor_that_does_not_answer_is_neither_alive_nor_ready(monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+
+    async def scenario(supervisor, request):
+        supervisor.answers[Ready] = never = asyncio.Event()
+        stuck = [(await request("GET", path))[0] for path in ("/livez", "/readyz")]
+        never.set()
+        supervisor.answers[Ready] = RuntimeError("broken")
+        return stuck, (await request("GET", "/readyz"))[:2]
+
+    stuck, broken = play(scenario)
+    assert stuck == [503, 503]
+    assert broken == (503, {"error": "the supervisor does not answer: RuntimeError: broken"})
+
+
+def test_status_and_metrics():
+    async def scenario(supervisor, request):
+        assert (await request("GET", "/status"))[:2] == (200, STATUS)
+        return await request("GET", "/metrics")
+
+    status, page, headers = play(scenario)
+    assert status == 200
+    assert "gatewayd_generation 4.0" in page
+    assert headers["Content-Type"].startswith("text/plain; version=")
+
+
+def test_reload_and_its_faults():
+    async def scenario(supervisor, request):
+        assert (await request("POST", "/reload"))[:2] == (200, {"generation": 5})
+        supervisor.answers[Reload] = ConfigError([FAULT])
+        return (await request("POST", "/reload"))[:2]
+
+    status, found = play(scenario)
+    assert status == 422
+    assert [Fault(**each) for each in found["faults"]] == [FAULT]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Host": "evil.example:9901"}, {"Origin": "http://127.0.0.1"}]
+)
+def test_web_pages_reload_nothing(headers):
+    async def scenario(supervisor, request):
+        del supervisor.answers[Reload]  # not to be asked
+        return await request("POST", "/reload", **headers)
+
+    assert play(scenario)[0] == 403
+
+
+def test_errors_are_json_and_nobody_says_which_library_this_is():
+    async def scenario(supervisor, request):
+        return await request("GET", "/nothing"), await request("GET", "/reload")
+
+    missing, wrong_method = play(scenario)
+    assert missing[:2] == (404, {"error": "404: Not Found"})
+    assert wrong_method[0] == 405
+    assert wrong_method[2]["Allow"] == "POST"
+    assert {missing[2]["Server"], wrong_method[2]["Server"]} == {"gatewayd"}
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:9901", "127.0.0.1:9901", "127.9.9.9", "[::1]:9901"])
+@pytest.mark.parametrize("configured", ["127.0.0.1:9901", "0.0.0.0:9901", "unix:/run/control.sock"])
+def test_loopback_is_trusted(host, configured):
+    assert trusted_host(host, configured)
+
+
+@pytest.mark.parametrize(
+    ("host", "configured", "trusted"),
+    [
+        ("10.0.0.5:9901", "10.0.0.5:9901", True),
+        ("10.0.0.6:9901", "10.0.0.5:9901", False),
+        ("gateway.internal", "gateway.internal:9901", True),
+        ("GATEWAY.internal:1", "gateway.internal:9901", True),
+        ("localhost.evil.example", "127.0.0.1:9901", False),
+        ("127.0.0.1.evil.example", "127.0.0.1:9901", False),
+        ("evil.example", "unix:/run/control.sock", False),
+        ("", "unix:/run/control.sock", False),
+        ("[::1", "127.0.0.1:9901", False),
+        ("localhost", "nonsense", False),
+    ],
+)
+def test_other_names_only_if_configured(host, configured, trusted):
+    assert trusted_host(host, configured) is trusted
