@@ -18,6 +18,7 @@ from gatewayd.gateway import chains
 from gatewayd.gateway.dial import Dialler
 from gatewayd.gateway.router import Router, RouteSpec, compile_routes
 from gatewayd.gateway.snapshot import ChainLink, Snapshot
+from gatewayd.gateway.template import parse_template
 from gatewayd.handlers import proxy, redirect, static_reply
 from gatewayd.observe import access_log
 from gatewayd.rfc.forwarding import Via
@@ -163,7 +164,8 @@ class _Build:
 
     def _handler(self, name: str, route: model.Route) -> Handler | None:
         if route.redirect is not None:
-            return redirect.build(route.redirect)
+            names = parse_template(route.path, f"routes.{name}.path").names
+            return redirect.build(route.redirect, names)
         if route.reply is not None:
             return static_reply.build(route.reply)
         if route.strip_prefix and not _is_prefix(route.strip_prefix, route.path):

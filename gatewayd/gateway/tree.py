@@ -191,7 +191,9 @@ class Table:
                     place = child
                     continue
             if segment:
-                value, child = _open_branch(place, segment) if place.patterns else (segment, place.parameter)
+                value, child = segment, place.parameter
+                if place.patterns:
+                    value, child = _open_branch(place, segment)
                 if child is not None:
                     values.append(value)
                     place = child

@@ -380,8 +380,15 @@ class Forward:
 
 _DETAILS = {
     "breaker_open": "the service fails too often; it is given a rest",
-    "no_available_target": "no target of the service is available",
+    "closed_before_reply": "the service closed the connection without an answer",
+    "closed_in_reply": "the service closed the connection in the middle of its answer",
+    "connect_failed": "the service cannot be reached",
     "connect_timeout": "no target could be reached in time",
     "first_byte_timeout": "the service did not answer in time",
+    "loop_detected": "the request has come by here too often",
+    "no_available_target": "no target of the service is available",
+    "pool_exhausted": "too many requests wait for the service",
+    "send_timeout": "the service did not take the request in time",
+    "tls_failed": "the service's TLS connection cannot be trusted",
     "total_timeout": "the service did not answer in time",
 }

@@ -234,9 +234,7 @@ class AccessLog:
 
     def _recover(self) -> None:
         self._broken = False
-        _log.warning(
-            "access log %s is written again; %d lines dropped so far", self._config.path, self._dropped
-        )
+        _log.warning("access log %s is written again; %d lines dropped so far", self._config.path, self._dropped)
 
 
 def faults(config: AccessLogConfig) -> list[Fault]:

@@ -93,7 +93,9 @@ class WorkerMetrics:
             cells[gauge] = 0
         self._cells = cells
         self._tables = tuple(_Tokens(cells[at:end]) for at, end in pairwise(_TABLES_AT))
-        self.record, self.flush = _recorder(cells, self.token)
+        rows = _Rows(cells)
+        self.record: Callable[[Exchange, float], None] = _recorder(rows, self.token)
+        self.flush = rows.flush
 
     def count(self, counter: int, amount: int = 1) -> None:
         """Add to a counter or a gauge."""
@@ -147,29 +149,33 @@ def _entries(cells: memoryview) -> Iterator[tuple[str, int, int]]:
             yield name.decode(errors="replace"), at, cells[at]
 
 
-def _recorder(
-    cells: memoryview, token: Callable[[int, str], None]
-) -> tuple[Callable[[Exchange, float], None], Callable[[], None]]:
-    """What counts an exchange in, and what makes the counts seen by others.
+class _Rows:
+    """A worker's rows, counted in lists and copied to the cells batch by batch: an element costs a third of a cell."""
 
-    Rows are counted in lists and copied to the cells batch by batch: a list's element costs a third of a cell.
-    """
-    rows: list[list[int] | None] = [None] * ROUTE_ROWS
-    share = cells[_SHARE : _SHARE + BUCKETS].tolist()
-    changed: dict[int, list[int]] = {}
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
+        self.rows: list[list[int] | None] = [None] * ROUTE_ROWS
+        self.share: list[int] = cells[_SHARE : _SHARE + BUCKETS].tolist()
+        self.changed: dict[int, list[int]] = {}
 
-    def row_of(slot: int) -> list[int]:
+    def open(self, slot: int) -> list[int]:
+        """The row of a route that is counted for the first time."""
         at = _ROWS_AT + slot * ROW
-        rows[slot] = row = cells[at : at + ROW].tolist()
+        self.rows[slot] = row = self._cells[at : at + ROW].tolist()
         return row
 
-    def flush() -> None:
+    def flush(self) -> None:
         """Make what was recorded visible in the memory."""
-        for slot, row in changed.items():
+        for slot, row in self.changed.items():
             at = _ROWS_AT + slot * ROW
-            cells[at : at + ROW] = array("q", row)
-        changed.clear()
-        cells[_SHARE : _SHARE + BUCKETS] = array("q", share)
+            self._cells[at : at + ROW] = array("q", row)
+        self.changed.clear()
+        self._cells[_SHARE : _SHARE + BUCKETS] = array("q", self.share)
+
+
+def _recorder(state: _Rows, token: Callable[[int, str], None]) -> Callable[[Exchange, float], None]:
+    """What counts an exchange in: a closure, so that nothing is looked up twice."""
+    rows, share, changed, row_of = state.rows, state.share, state.changed, state.open
 
     def record(exchange: Exchange, now: float) -> None:
         """Count an exchange that is over; `now` is monotonic seconds."""
@@ -209,7 +215,7 @@ def _recorder(
             for policy, verdict in exchange.verdicts:
                 token(VERDICTS, f"{verdict}:{policy}")
 
-    return record, flush
+    return record
 
 
 @dataclass(slots=True)

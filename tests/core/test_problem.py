@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def codes_in(tree: ast.AST) -> set[tuple[int, str]]:
     return found
 
 
+@cache
 def codes() -> set[tuple[int, str]]:
     """Those of the whole program."""
     modules = [path for path in (ROOT / "gatewayd").rglob("*.py") if path.parts[-2] != "demo"]

@@ -28,9 +28,7 @@ def route(slot: int = 1) -> Route:
     return made
 
 
-def over(
-    slot: int | None = 1, status: int = 200, seconds: float = 0.01, **what: object
-) -> tuple[Exchange, float]:
+def over(slot: int | None = 1, status: int = 200, seconds: float = 0.01, **what: object) -> tuple[Exchange, float]:
     """An exchange that is over, and when."""
     exchange = Exchange()
     exchange.started = 500.0
@@ -39,6 +37,11 @@ def over(
     for name, value in what.items():
         setattr(exchange, name, value)
     return exchange, 500.0 + seconds
+
+
+def count(worker: WorkerMetrics, exchange: Exchange, now: float) -> None:
+    worker.record(exchange, now)
+    worker.flush()
 
 
 def totals(memory: memoryview, slots: dict[str, int] | None = None) -> Totals:
@@ -67,14 +70,14 @@ def totals(memory: memoryview, slots: dict[str, int] | None = None) -> Totals:
     ],
 )
 def test_statuses_fall_into_classes(memory: memoryview, status: int, kind: str) -> None:
-    WorkerMetrics(memory, 0).record(*over(status=status))
+    count(WorkerMetrics(memory, 0), *over(status=status))
     counted = dict(zip(metrics.CLASSES, totals(memory).routes["quotes"].classes, strict=True))
     assert {name for name, count in counted.items() if count} == {kind}
 
 
 def test_an_exchange_is_counted_in_its_routes_row(memory: memoryview) -> None:
     worker = WorkerMetrics(memory, 0)
-    worker.record(*over(seconds=0.010, attempts=1, upstream_seconds=0.006, body_received=10, body_sent=541))
+    count(worker, *over(seconds=0.010, attempts=1, upstream_seconds=0.006, body_received=10, body_sent=541))
     found = totals(memory)
     row = found.routes["quotes"]
     assert (row.attempts, row.retries, row.bytes_in, row.bytes_out) == (1, 0, 10, 541)
@@ -97,7 +100,7 @@ def test_each_duration_is_in_the_first_bucket_that_takes_it(seconds: float) -> N
     memory = memoryview(bytearray(metrics.size_bytes(1)))
     exchange, _ = over()
     exchange.started = 0.0
-    WorkerMetrics(memory, 0).record(exchange, seconds)
+    count(WorkerMetrics(memory, 0), exchange, seconds)
     found = bucket(read(memory, {"quotes": 1}, [0]).routes["quotes"].total)
     assert seconds <= found
     assert all(seconds > bound for bound in BOUNDS if bound < found)
@@ -111,15 +114,15 @@ def test_bounds_are_round_and_ascend() -> None:
 
 def test_attempts_that_no_target_answered_count_as_attempts(memory: memoryview) -> None:
     worker = WorkerMetrics(memory, 0)
-    worker.record(*over(status=502, attempts=3, reason="connect_failed"))
-    worker.record(*over(attempts=2, upstream_seconds=0.1, seconds=0.2))
-    worker.record(*over(attempts=0))
+    count(worker, *over(status=502, attempts=3, reason="connect_failed"))
+    count(worker, *over(attempts=2, upstream_seconds=0.1, seconds=0.2))
+    count(worker, *over(attempts=0))
     row = totals(memory).routes["quotes"]
     assert (row.attempts, row.retries, sum(row.upstream)) == (5, 3, 1)
 
 
 def test_a_tunnel_counts_with_the_time_of_its_upgrade(memory: memoryview) -> None:
-    WorkerMetrics(memory, 0).record(*over(status=101, seconds=86400, attempts=1, upstream_seconds=0.02))
+    count(WorkerMetrics(memory, 0), *over(status=101, seconds=86400, attempts=1, upstream_seconds=0.02))
     found = totals(memory)
     assert found.routes["quotes"].total_sum == pytest.approx(0.02)
     assert found.share_sum == pytest.approx(0)
@@ -127,15 +130,15 @@ def test_a_tunnel_counts_with_the_time_of_its_upgrade(memory: memoryview) -> Non
 
 def test_what_matched_no_route_has_the_first_row_and_the_last_row_is_usable(memory: memoryview) -> None:
     worker = WorkerMetrics(memory, WORKERS - 1)
-    worker.record(*over(slot=None, status=404))
-    worker.record(*over(slot=metrics.ROUTE_ROWS - 1))
+    count(worker, *over(slot=None, status=404))
+    count(worker, *over(slot=metrics.ROUTE_ROWS - 1))
     assert {name: sum(row.classes) for name, row in totals(memory).routes.items()} == {"other": 1, "last": 1}
 
 
 def test_a_row_beyond_the_last_is_refused_rather_than_written_to_the_next_worker(memory: memoryview) -> None:
     before = bytes(memory)
     with pytest.raises(IndexError):
-        WorkerMetrics(memory, 0).record(*over(slot=metrics.ROUTE_ROWS))
+        count(WorkerMetrics(memory, 0), *over(slot=metrics.ROUTE_ROWS))
     assert bytes(memory) == before
 
 
@@ -143,7 +146,7 @@ def test_workers_write_apart_and_are_added_up(memory: memoryview) -> None:
     for number in range(WORKERS):
         worker = WorkerMetrics(memory, number)
         for _ in range(number + 1):
-            worker.record(*over(seconds=0.5, body_sent=1))
+            count(worker, *over(seconds=0.5, body_sent=1))
             worker.count(metrics.CONNECTIONS_ACCEPTED)
             worker.token(metrics.REFUSALS, "route_not_found")
     found = totals(memory)
@@ -161,12 +164,12 @@ def test_memory_too_small_for_a_worker_is_refused() -> None:
 
 def test_a_worker_started_again_goes_on_but_for_gauges(memory: memoryview) -> None:
     first = WorkerMetrics(memory, 0)
-    first.record(*over(code="too_many", reason="", verdicts=[("ip", "refused")]))
+    count(first, *over(code="too_many", reason="", verdicts=[("ip", "refused")]))
     first.count(metrics.CONNECTIONS_ACCEPTED, 5)
     for gauge in metrics.GAUGES:
         first.put(gauge, 7)
     second = WorkerMetrics(memory, 0)
-    second.record(*over(code="too_many", reason="", verdicts=[("ip", "refused"), ("cors", "observed")]))
+    count(second, *over(code="too_many", reason="", verdicts=[("ip", "refused"), ("cors", "observed")]))
     found = totals(memory)
     assert found.routes["quotes"].classes[1] == 2
     assert found.sum(metrics.CONNECTIONS_ACCEPTED) == 5
@@ -177,7 +180,7 @@ def test_a_worker_started_again_goes_on_but_for_gauges(memory: memoryview) -> No
 
 def test_reasons_are_counted(memory: memoryview) -> None:
     worker = WorkerMetrics(memory, 0)
-    worker.record(*over(status=504, reason="first_byte_timeout", code="first_byte_timeout", attempts=1))
+    count(worker, *over(status=504, reason="first_byte_timeout", code="first_byte_timeout", attempts=1))
     worker.token(metrics.CONNECTIONS_REFUSED, "connections")
     found = totals(memory)
     assert found.tokens[metrics.FAILURES] == {"first_byte_timeout": 1}
@@ -238,7 +241,7 @@ def test_only_what_is_counted_in_takes_memory() -> None:
         worker = WorkerMetrics(view, 100)
         before = _kibibytes(descriptor)
         for slot in range(1000):
-            worker.record(*over(slot=slot))
+            count(worker, *over(slot=slot))
         read(view, {str(slot): slot for slot in range(1000)}, [100])
         assert 500 <= _kibibytes(descriptor) - before <= 600
     finally:
