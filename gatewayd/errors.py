@@ -8,6 +8,9 @@ from typing import Literal
 
 Retry = Literal["never", "always", "idempotent"]
 
+OUT_OF_DESCRIPTORS = "out_of_descriptors"
+"""The one `UpstreamError.reason` that says nothing about a target: this process cannot open another connection."""
+
 
 class GatewaydError(Exception):
     """Root of the errors below."""

@@ -102,6 +102,8 @@ class _Check:
             address = self._address(where, target.address)
             if address and not address.path and not address.port:
                 self.faults.add(where, "the port is 0", target.address, allowed="a port from 1 to 65535")
+            if address and address.path and upstream.tls is not None and not upstream.tls.sni:
+                self.faults.add(where, "a unix socket has no name that TLS could ask for", hint="set tls.sni")
         if not any(target.weight for target in upstream.targets):
             self.faults.add((*key, "targets"), "every weight is 0: no target would be picked")
         if upstream.tls is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gatewayd.config import model
+from gatewayd.core.descriptors import last_for_targets
 from gatewayd.core.exchange import Headers
-from gatewayd.errors import UpstreamError
+from gatewayd.errors import OUT_OF_DESCRIPTORS, UpstreamError
 from gatewayd.upstream.pool import Pool
 from gatewayd.upstream.target import Target
 from gatewayd.wire.heads import ReplyHead
@@ -29,6 +31,7 @@ class Dialler:
         self._limits = limits
         self._timeout = timeout
         self._outbox = outbox
+        self._last_descriptor = last_for_targets()
         self._context: ssl.SSLContext | None = upstream_context(config.tls) if config.tls is not None else None
 
     def pool(self, target: Target) -> ConnectionPool:
@@ -49,7 +52,10 @@ class Dialler:
         on_free: Callable[[UpstreamConnection], None],
         on_lost: Callable[[UpstreamConnection], None],
     ) -> UpstreamConnection:
-        """A new connection; raises `UpstreamError` (502 `connect_failed` or `tls_failed`, 504 `connect_timeout`)."""
+        """A new connection; raises `UpstreamError` (502 `connect_failed` or `tls_failed`, 504 `connect_timeout`).
+
+        503 `out_of_descriptors` is no target's fault.
+        """
         limits = self._limits
         connection = UpstreamConnection(on_free, on_lost, limits.reply_head, limits.reply_headers, self._outbox)
         try:
@@ -60,13 +66,18 @@ class Dialler:
         except (ssl.SSLError, ssl.CertificateError) as error:
             raise UpstreamError(502, "tls_failed", "always", f"{target.address}: {error}") from None
         except (OSError, ValueError) as error:
+            if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
+                raise UpstreamError(503, OUT_OF_DESCRIPTORS) from None
             raise UpstreamError(502, "connect_failed", "always", f"{target.address}: {error}") from None
+        if connection.transport.get_extra_info("socket").fileno() > self._last_descriptor:
+            connection.discard()
+            raise UpstreamError(503, OUT_OF_DESCRIPTORS)
         return connection
 
     async def _open(self, connection: UpstreamConnection, target: Target) -> None:
         loop = asyncio.get_running_loop()
         tls = self._config.tls
-        name = server_name(tls, target.host) if tls is not None else None
+        name = (server_name(tls, target.host) or None) if tls is not None else None  # uvloop hangs on ""
         if target.path:
             await loop.create_unix_connection(lambda: connection, target.path, ssl=self._context, server_hostname=name)
         else:

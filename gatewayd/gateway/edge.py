@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gatewayd.config.model import Document
+from gatewayd.core import descriptors
 from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.tasks import spawn
 from gatewayd.gateway.accept import Acceptor, Commit, prepare
@@ -59,7 +60,7 @@ class Edge:
         self._clock: Clock = clock or SystemClock()
         self._metrics = WorkerMetrics(memory, worker)
         self._ground = Ground(clock=self._clock)
-        self._tally = Tally()
+        self._tally = Tally(descriptors.last_for_callers())
         self._upstreams: dict[str, UpstreamGroup] = {}
         self._listeners: dict[str, ListenerState] = {}
         self._parting: list[Parting] = []  # listeners of former generations that have connections still

@@ -89,13 +89,14 @@ class Forward:
         try:
             pool.want(Wish(self))
         except UpstreamError as error:
-            self._turned_away(target, error)
+            self.turned_away(error)
 
-    def _turned_away(self, target: Target, error: UpstreamError) -> None:
-        """Too many wait for `target`: another may do, and there is nothing to blame it for."""
-        self.target = None
-        self.tried = (*self.tried, target)
-        self.service.group.abandoned(target, 0.0, self.started)
+    def turned_away(self, error: UpstreamError) -> None:
+        """There is no connection for us, and nothing to blame the target for; another may do."""
+        target, self.target = self.target, None
+        if target is not None:
+            self.tried = (*self.tried, target)
+            self.service.group.abandoned(target, 0.0, self.started)
         self.reply_failed(error)
 
     def connected(self, connection: UpstreamConnection, now: float) -> None:
@@ -387,6 +388,7 @@ _DETAILS = {
     "first_byte_timeout": "the service did not answer in time",
     "loop_detected": "the request has come by here too often",
     "no_available_target": "no target of the service is available",
+    "out_of_descriptors": "too many connections are open; try again later",
     "pool_exhausted": "too many requests wait for the service",
     "send_timeout": "the service did not take the request in time",
     "tls_failed": "the service's TLS connection cannot be trusted",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatewayd.errors import UpstreamError
+from gatewayd.errors import OUT_OF_DESCRIPTORS, UpstreamError
 from gatewayd.wire.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -37,4 +37,7 @@ class Wish:
 
     def dial_failed(self, error: UpstreamError) -> None:
         """There will be none."""
-        self._forward.reply_failed(error)
+        if error.reason == OUT_OF_DESCRIPTORS:
+            self._forward.turned_away(error)
+        else:
+            self._forward.reply_failed(error)

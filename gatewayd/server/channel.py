@@ -37,9 +37,13 @@ class Apply(msgspec.Struct, tag=True, frozen=True):
 
 
 class Listen(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: accept on exactly these sockets. `listeners` says how many of them are whose, in order."""
+    """To a worker: accept on exactly these sockets. `listeners` says how many of them are whose, in order.
+
+    `shared`: another daemon holds them too (an upgrade is under way), so they are not to be closed to callers.
+    """
 
     listeners: list[tuple[str, int]]
+    shared: bool = False
 
 
 class Drain(msgspec.Struct, tag=True, frozen=True):

@@ -58,6 +58,8 @@ class Crew:
         listening: Callable[[], Mapping[str, Sequence[socket]]],
     ) -> None:
         self.serving: Serving | None = None
+        self.shared = False
+        """Whether another daemon holds the sockets too; told to the workers by `deal`."""
         self.parts: set[int] = set()
         """The parts of shared memory that workers have ever written to."""
         self._command = command
@@ -129,6 +131,12 @@ class Crew:
                     name: [socks[number] for number in shares[name][index]] for name, socks in listening.items()
                 },
             )
+
+    async def share(self, shared: bool) -> None:
+        """Tell every worker whether another daemon holds the sockets, too."""
+        if self.shared != shared:
+            self.shared = shared
+            await self.deal()
 
     def drain(self, drain: Drain) -> None:
         """Send every worker home."""
@@ -230,7 +238,7 @@ class Crew:
         calls = []
         for member in members:
             share = dealt(member.index)
-            message = Listen([(name, len(socks)) for name, socks in share.items()])
+            message = Listen([(name, len(socks)) for name, socks in share.items()], self.shared)
             calls.append(_call(member, message, [sock for socks in share.values() for sock in socks]))
         for result in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(result, BaseException):

@@ -16,11 +16,9 @@ from gatewayd.server.crew import Crew, Serving
 from gatewayd.server.prepare import Prepared, Rules, prepare, wanted, worker_count
 from gatewayd.server.process import StartError
 from gatewayd.server.shared_memory import Slots
-from gatewayd.server.sockets import CONTROL, SocketStore, Wanted, key_of, shown
+from gatewayd.server.sockets import CONTROL, LAST_HANDSHAKES, SocketStore, Wanted, key_of, shown
 
 _log = logging.getLogger(__name__)
-LAST_HANDSHAKES = 0.25
-"""Seconds that callers who have begun to connect get to finish, when a port is closed."""
 
 
 class Generations:

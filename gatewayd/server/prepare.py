@@ -85,7 +85,8 @@ def worker_count(document: Document) -> int:
 def _core_quota() -> int:
     """Cores' worth of time the control group grants, rounded up (cgroup v2 `cpu.max`: quota and period)."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        group = Path("/proc/self/cgroup").read_text("utf-8").rpartition("::/")[2].strip()
+        quota, period = Path("/sys/fs/cgroup", group, "cpu.max").read_text("utf-8").split()
     except (OSError, ValueError):
         return MAX_WORKERS
     return -(-int(quota) // int(period)) if quota.isdigit() else MAX_WORKERS

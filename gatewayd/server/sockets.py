@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import struct
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ _DROP_NEW = (
 )
 
 
+LAST_HANDSHAKES = 0.25
+"""Seconds for callers who have begun to connect, when a port is closed: a round trip around the world."""
 CONTROL = "(control)"
 """Name of the control listener among the others; none of those can be called so."""
 
@@ -175,14 +178,10 @@ def drop_new(sock: socket.socket) -> None:
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    import ctypes  # only at the end of a listener's life
-
-    code = b"".join(struct.pack("=HBBI", *step) for step in _DROP_NEW)
-    program = ctypes.create_string_buffer(code, len(code))
+    program = array("B", b"".join(struct.pack("=HBBI", *step) for step in _DROP_NEW))
+    address, _ = program.buffer_info()
     with contextlib.suppress(OSError):  # a sandbox without filters loses at most what is queued at the last moment
-        sock.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_NEW), ctypes.addressof(program))
-        )
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_NEW), address))
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Supervisor:
         memory = shared_memory.create(metrics.size_bytes())
         children = {key: text for key, text in environ.items() if key not in _PRIVATE}
         self._crew = Crew(self._commands.worker, memory, children, self._generations.listening)
+        self._crew.shared = self._inheritance.channel is not None
         self._control = ControlKeeper(self._commands.control, memory, children, self._answer)
         self._state: Literal["starting", "serving", "draining"] = "starting"
         self._started = time.time()
@@ -77,7 +78,7 @@ class Supervisor:
         self._changing = asyncio.Lock()
         self._stop, self._now = asyncio.Event(), asyncio.Event()
         self._failure: GatewaydError | OSError | None = None
-        self._handed_over = False
+        self._handed_over = self._reload_waits = False
 
     async def run(self) -> None:
         """Serve until told to stop. Raises `ConfigError`, `StartError`, `OSError` if the daemon cannot start."""
@@ -126,11 +127,13 @@ class Supervisor:
                 return
             _log.info("upgrading: starting %s", " ".join(self._commands.successor))
             self._notifier.status("upgrading")
+            await self._crew.share(True)
             try:
                 succession = upgrade.Succession(self._hand_over)
                 await succession.attempt(self._commands.successor, self._store.items(), self._environ)
             except (ChannelError, OSError) as error:
                 _log.error("upgrade failed, generation %d serves on: %s", self._generations.number, error)
+                await self._crew.share(False)
                 self._notifier.status(self._summary())
 
     def readiness(self) -> dict[str, Any]:
@@ -184,6 +187,7 @@ class Supervisor:
             return
         if await self._inheritance.take_over():
             _log.info("took over from the daemon before")
+        await self._crew.share(False)
         self._store.own()
         self._generations.forget_the_rest()
         self._state = "serving"
@@ -206,6 +210,11 @@ class Supervisor:
             await asyncio.sleep(self._notifier.watchdog_interval)
 
     async def _reload_on_signal(self) -> None:
+        if self._reload_waits:
+            return  # the one that waits will read the file as it is then
+        self._reload_waits = True
+        async with self._changing:
+            self._reload_waits = False
         with contextlib.suppress(ConfigError):  # logged, and kept for /status
             await self.reload()
 

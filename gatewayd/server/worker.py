@@ -30,6 +30,7 @@ from gatewayd.server.channel import (
     Status,
 )
 from gatewayd.server.process import ignore_signals, numbers
+from gatewayd.server.sockets import LAST_HANDSHAKES, drop_new
 
 _log = logging.getLogger(__name__)
 _GC_THRESHOLDS = (50_000, 20, 20)
@@ -85,7 +86,8 @@ class Worker:
         self._edge: Serving | None = None
         self._document = Document()
         self._draining = False
-        self._listening: dict[str, frozenset[int]] = {}
+        self._listening: dict[str, dict[int, socket.socket]] = {}  # our copies, by identity
+        self._shared = False
         self._turn = asyncio.Lock()
         self._over = asyncio.Event()
 
@@ -102,7 +104,8 @@ class Worker:
             match message:
                 case Apply():
                     await self._apply(message)
-                case Listen(listeners):
+                case Listen(listeners, shared):
+                    self._shared = shared
                     await self._listen(listeners, socks)
                 case Drain(timeout, idle_grace):
                     self._drain(timeout, idle_grace)
@@ -139,23 +142,28 @@ class Worker:
         supply = iter(socks)
         wanted = {name: {_identity(sock): sock for sock in islice(supply, count)} for name, count in listeners}
         for name, held in list(self._listening.items()):
-            if held - wanted.get(name, {}).keys():
+            if held.keys() - wanted.get(name, {}).keys():
                 await self._applied.unlisten(name)
-                del self._listening[name]
+                self._forget(name)
         for name, found in wanted.items():
-            held = self._listening.get(name, frozenset())
+            held = self._listening.setdefault(name, {})
             for identity, sock in found.items():
                 if identity in held:
                     sock.close()
                 else:
+                    held[identity] = sock.dup()
                     await self._applied.listen(name, sock)
-            if found:
-                self._listening[name] = frozenset(found)
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            for sock in self._listening.pop(name).values():
+                sock.close()
 
     def _drain(self, timeout: float, idle_grace: float) -> None:
         if self._draining:
             return
         self._draining = True
+        self._forget(*self._listening)
         if self._edge is None:
             self._over.set()
         else:
@@ -167,7 +175,16 @@ class Worker:
         self._over.set()
 
     def _abandoned(self) -> None:
-        _log.warning("the supervisor is gone; draining")
+        if not self._draining:
+            _log.warning("the supervisor is gone; draining")
+            spawn(self._close_and_drain(), "drain")
+
+    async def _close_and_drain(self) -> None:
+        """What the supervisor would have done: let those in who have begun to connect, then drain."""
+        if not self._shared:
+            for sock in [sock for held in self._listening.values() for sock in held.values()]:
+                drop_new(sock)
+            await asyncio.sleep(LAST_HANDSHAKES)
         gateway = self._document.gateway
         self._drain(gateway.drain_timeout, gateway.drain_idle_grace)
 

@@ -60,7 +60,8 @@ class DownstreamConnection(Expiring):
         if not self.address:
             peer = transport.get_extra_info("peername")
             self.address, self.port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)
-        reason = state.tally.admit(tally_key(self.address), state.settings.limits)
+        descriptor = transport.get_extra_info("socket").fileno()
+        reason = state.tally.admit(tally_key(self.address), state.settings.limits, descriptor)
         if reason:
             self.phase = CLOSED
             state.on_refused(reason)
@@ -99,11 +100,21 @@ class DownstreamConnection(Expiring):
     def eof_received(self) -> bool:
         """The caller sends no more: what it asked is answered still (half-close), then the connection ends."""
         self.eof = True
-        self.keep_alive = False
+        if b"\r\n\r\n" not in self.buffer:
+            self.keep_alive = False
+        self.state.outbox.flush()
+        if self.phase == BODY:
+            self._broken_by_eof()
+        return self.phase == WAIT and self.tls is None
+
+    def _broken_by_eof(self) -> None:
+        """Nothing more comes: what is incomplete never will be."""
         if self.phase == BODY:
             self.phase = CLOSED
+            self.state.outbox.flush()
             self.transport.abort()
-        return self.phase == WAIT and self.tls is None
+        elif self.phase == HEAD:
+            self._close()
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -123,7 +134,7 @@ class DownstreamConnection(Expiring):
         self.busy = True
         while True:
             end = data.find(b"\r\n\r\n") + 4
-            if end < 4 or data[0] == 13:
+            if end < 4 or (data[0] == 13 and data[1] == 10):
                 data, again = self._partial_head(data)
                 if again:
                     continue
@@ -142,6 +153,8 @@ class DownstreamConnection(Expiring):
                 break
             data = self.buffer
         self.busy = False
+        if self.eof:
+            self._broken_by_eof()
 
     def _partial_head(self, data: bytes) -> tuple[bytes, bool]:
         """(what is left of `data`, whether to look at it again). An incomplete head is refused as soon as it can be."""
@@ -340,8 +353,11 @@ class DownstreamConnection(Expiring):
         self.deadline = now + self.state.settings.timeouts.keepalive
         if self.paused:
             self._resume()
-        if self.buffer and not self.busy:
-            self._heads(self.buffer)
+        if not self.busy:
+            if self.buffer:
+                self._heads(self.buffer)
+            elif self.eof:
+                self._close()
 
     def _linger(self) -> None:
         """Close without losing the reply: a close with unread input would reset the connection under it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
@@ -37,16 +38,20 @@ class Tally:
     The table's size is bounded by `limits.connections`: an address stands in it only while it is connected.
     """
 
-    __slots__ = ("by_address", "open")
+    __slots__ = ("by_address", "last_descriptor", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, last_descriptor: int = sys.maxsize) -> None:
+        """`last_descriptor`: the highest that a connection may have (`core.descriptors`)."""
+        self.last_descriptor = last_descriptor
         self.open = 0
         self.by_address: dict[str, int] = {}
 
-    def admit(self, address: str, limits: Limits) -> str:
+    def admit(self, address: str, limits: Limits, descriptor: int = 0) -> str:
         """Count a connection in; a reason token when it is one too many (it is not counted then)."""
         if self.open >= limits.connections:
             return "connections"
+        if descriptor > self.last_descriptor:
+            return "descriptors"
         held = self.by_address.get(address, 0)
         if held >= limits.connections_per_address:
             return "connections_per_address"

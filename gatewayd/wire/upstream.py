@@ -125,6 +125,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.receiver = None
         self._shut()
 
+    def discard(self) -> None:
+        """Close one that was never used, and not counted yet: nobody hears of it."""
+        self.closed = True
+        self.phase = CLOSED
+        self.transport.abort()
+
     def readable(self) -> bool:
         """Whether the kernel holds bytes, an end or an error that the loop has not seen yet."""
         sock = self.transport.get_extra_info("socket")

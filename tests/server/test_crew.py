@@ -157,6 +157,24 @@ def test_the_last_workers_callers_wait_for_it():
     assert play(1, scenario) == (True, 1)
 
 
+def test_workers_know_whether_the_sockets_are_theirs_alone():
+    async def scenario(scene):
+        heard = []
+        await scene.start(1)
+        tell = scene.crew._tell
+
+        async def listen(members, dealt):
+            heard.append(scene.crew.shared)
+            await tell(members, dealt)
+
+        scene.crew._tell = listen
+        for shared in (True, True, False):
+            await scene.crew.share(shared)
+        return heard
+
+    assert play(1, scenario) == [True, False]
+
+
 def test_workers_that_leave_give_their_sockets_to_the_others():
     async def scenario(scene):
         await scene.start(3)

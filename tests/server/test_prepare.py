@@ -106,7 +106,9 @@ def test_addresses_wanted():
     ],
 )
 def test_as_many_workers_as_cores(monkeypatch, cpu_max, cores, workers):
-    monkeypatch.setattr(module.Path, "read_text", lambda path, encoding: cpu_max)
+    files = {"/proc/self/cgroup": "9:cpu:/old\n0::/system.slice/gatewayd.service\n"}
+    files["/sys/fs/cgroup/system.slice/gatewayd.service/cpu.max"] = cpu_max
+    monkeypatch.setattr(module.Path, "read_text", lambda path, encoding: files[str(path)])
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: set(range(cores)))
     assert worker_count(decode({})) == workers
     assert worker_count(decode({"gateway": {"workers": 5}})) == 5

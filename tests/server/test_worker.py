@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import select
 import socket
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Scene:
 
     async def listen(self, **listeners):
         count = [(name, len(socks)) for name, socks in listeners.items()]
-        await self.channel.call(Listen(count), [sock for socks in listeners.values() for sock in socks])
+        await self.channel.call(Listen(count, False), [sock for socks in listeners.values() for sock in socks])
 
     async def leave(self):
         await self.channel.call(Drain(WAIT, 0))
@@ -200,6 +201,21 @@ def test_without_a_supervisor_it_drains_and_leaves(caplog):
 
     play(scenario)
     assert "the supervisor is gone; draining" in caplog.text
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_abandoned_it_closes_the_ports_unless_another_daemon_has_them_too(socks, shared):
+    async def scenario(scene):
+        await scene.apply()
+        await scene.channel.call(Listen([("http", 1)], shared), [socks[0]])
+        scene.channel.close()
+        await scene.ended
+
+    play(scenario)
+    with socket.socket() as late:
+        late.setblocking(False)
+        late.connect_ex(socks[0].getsockname())
+        assert bool(select.select([], [late], [], 0.1)[1]) is shared
 
 
 def test_told_to_leave_before_anything_was_applied():

@@ -30,12 +30,15 @@ class TlsUpstream(ScriptedUpstream):
         self.context = context
         self.asked: list[str | None] = []  # server names, handshake by handshake
         self.sessions: list[ssl.SSLSocket] = []
+        self.shown: list[str] = []  # common names of the certificates shown to it
         context.sni_callback = lambda sock, name, context: self.asked.append(name)
 
     def _serve(self, peer: Peer) -> None:
         with contextlib.suppress(OSError):
             peer.sock = wrapped = self.context.wrap_socket(peer.sock, server_side=True)
             self.sessions.append(wrapped)
+            found = dict(pair for part in (wrapped.getpeercert() or {}).get("subject", ()) for pair in part)
+            self.shown += [found["commonName"]] if found else []
             super()._serve(peer)
         peer.sock.close()
 

@@ -52,9 +52,7 @@ class Authority:
         else:
             key = ec.generate_private_key(ec.SECP256R1())
         self.made += 1
-        leaf = self._sign(
-            _name(common or next(iter(names), "nobody")), key.public_key(), list(names), client=client
-        )
+        leaf = self._sign(_name(common or next(iter(names), "nobody")), key.public_key(), list(names), client=client)
         stem = self.folder / f"{self.common.replace(' ', '-')}-{self.made}"
         cert, pem = stem.with_suffix(".crt"), stem.with_suffix(".key")
         cert.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
@@ -75,9 +73,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
         if names:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([_general(n) for n in names]), critical=False
-            )
+            builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
         if client:
             usage = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH])
             builder = builder.add_extension(usage, critical=False)

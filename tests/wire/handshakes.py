@@ -49,9 +49,7 @@ class Greeter(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         facts = peer_facts(transport.get_extra_info("ssl_object"))
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(
-            f"{facts.version}|{facts.server_name}|{facts.resumed}|{facts.client_subject}\n".encode()
-        )
+        self.transport.write(f"{facts.version}|{facts.server_name}|{facts.resumed}|{facts.client_subject}\n".encode())
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)

@@ -179,24 +179,24 @@ class Recorder:
         return b"HTTP/1.1 200 OK\r\nx-message: %d\r\ncontent-length: %b\r\n\r\n%b" % (number, length, body)
 
 
-def read_by_h11(wire: bytes, limit: int = 1000) -> list[Message]:
+def read_by_h11(wire: bytes) -> list[Message]:
     """The complete requests that h11, as a server, finds in `wire` until it finds fault with it."""
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=64 * 1024)
-    parser.receive_data(wire)
     found: list[Message] = []
-    while len(found) < limit:
-        message = _next_by_h11(parser)
-        if message is None:
-            break
-        found.append(message)
-        if parser.their_state is h11.MUST_CLOSE:
-            break
-        status = 405 if message.method == b"CONNECT" else 200
-        parser.send(h11.Response(status_code=status, headers=[("content-length", "0")]))
-        parser.send(h11.EndOfMessage())
-        if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
-            break
-        parser.start_next_cycle()
+    while wire:
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=64 * 1024)
+        parser.receive_data(wire)
+        wire = b""
+        while (message := _next_by_h11(parser)) is not None:
+            found.append(message)
+            if parser.their_state is h11.MUST_CLOSE:
+                if parser.their_http_version == b"1.0" and b"keep-alive" in message.values(b"connection"):
+                    wire = parser.trailing_data[0]  # h11 knows no keep-alive in HTTP/1.0
+                break
+            parser.send(h11.Response(status_code=405, headers=[("content-length", "0")]))
+            parser.send(h11.EndOfMessage())
+            if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
+                break
+            parser.start_next_cycle()
     return found
 
 

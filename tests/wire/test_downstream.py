@@ -87,7 +87,9 @@ def test_http_1_0_gets_an_open_body_to_the_end_of_the_connection_and_no_chunks()
 
 
 def test_an_open_reply_becomes_chunked_and_its_trailers_are_kept() -> None:
-    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\ncontent-length: 9\r\n\r\n"
+    chunked = (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\ncontent-length: 9\r\n\r\n"
+    )
     with ScriptedUpstream(answer(chunked)) as up, EdgeThread(proxied(up.port)) as edge, Caller(edge.port) as caller:
         caller.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         reply = caller.to_end()
@@ -96,7 +98,7 @@ def test_an_open_reply_becomes_chunked_and_its_trailers_are_kept() -> None:
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_replies_without_a_body_keep_the_connection(status: int) -> None:
-    reply = b"HTTP/1.1 %d X\r\netag: \"a\"\r\n\r\n" % status
+    reply = b'HTTP/1.1 %d X\r\netag: "a"\r\n\r\n' % status
     with ScriptedUpstream(answer(reply)) as up, EdgeThread(proxied(up.port)) as edge, Caller(edge.port) as caller:
         for _ in range(3):
             found = caller.ask()

@@ -164,9 +164,7 @@ ports = st.integers(0, 65535)
 chunks = st.lists(st.integers(1, 40), max_size=12)
 
 
-@given(
-    st.sampled_from([4, 6]), st.data(), ports, ports, st.binary(max_size=40), st.binary(max_size=60), chunks
-)
+@given(st.sampled_from([4, 6]), st.data(), ports, ports, st.binary(max_size=40), st.binary(max_size=60), chunks)
 def test_what_is_sent_comes_back_however_it_is_cut(
     version: int, data: st.DataObject, source_port: int, port: int, tlvs: bytes, rest: bytes, sizes: list[int]
 ) -> None:
@@ -247,9 +245,7 @@ def over_sockets(test: Callable[[socket.socket, socket.socket], Awaitable[None]]
     run(main())
 
 
-@pytest.mark.parametrize(
-    "header", [b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 443\r\n", version_2(PROXY, 0x11, V4)]
-)
+@pytest.mark.parametrize("header", [b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 443\r\n", version_2(PROXY, 0x11, V4)])
 def test_exactly_the_header_is_taken(header: bytes) -> None:
     async def whole(caller: socket.socket, ours: socket.socket) -> None:
         caller.sendall(header + b"what follows")

@@ -141,9 +141,7 @@ def test_a_required_client_certificate_cannot_be_left_out_by_any_name(
 
     async def main() -> None:
         config = house.config(client_auth="require")
-        async with served(
-            ListenerContexts(config, failed=lambda error: failures.append(error.reason))
-        ) as port:
+        async with served(ListenerContexts(config, failed=lambda error: failures.append(error.reason))) as port:
             seen = await visit(port, client_context(house, house.client), name, version)
             assert seen.greeting[3] == "CN=partner-7"
             nobody = await refused(port, client_context(house), name, version)
@@ -218,9 +216,7 @@ def test_a_swap_that_fails_changes_nothing(house: House, tmp_path: Path) -> None
 def test_what_was_read_before_can_be_adopted(house: House) -> None:
     async def main() -> None:
         contexts = ListenerContexts(house.config(), "https", SECRET)
-        prepared = ListenerContexts(
-            house.config(certificates=[house.wild], profile="modern"), "https", SECRET
-        )
+        prepared = ListenerContexts(house.config(certificates=[house.wild], profile="modern"), "https", SECRET)
         async with served(contexts) as port:
             contexts.adopt(prepared)
             assert (await visit(port, client_context(house))).certificate == "*.wild.example"

@@ -25,9 +25,7 @@ def looked_into(file: Certificate) -> tuple[Chain, list[Fault]]:
 
 
 def test_a_chain_serves_the_dns_names_of_its_leaf(ca: Authority) -> None:
-    chain, faults = looked_into(
-        ca.issue("API.example", "*.b.example", "10.0.0.7", common="not-a-name.example")
-    )
+    chain, faults = looked_into(ca.issue("API.example", "*.b.example", "10.0.0.7", common="not-a-name.example"))
     assert (chain.names, faults) == (["api.example", "*.b.example"], [])
     assert chain.expires == 4102444800.0
 

@@ -59,9 +59,7 @@ def test_no_session_is_kept_in_memory() -> None:
 class Library:
     """Stands for an OpenSSL that does not keep to what is known of it."""
 
-    def __init__(
-        self, length: int = 80, set_keys: int = 1, get_keys: int = 1, options: int | None = None
-    ) -> None:
+    def __init__(self, length: int = 80, set_keys: int = 1, get_keys: int = 1, options: int | None = None) -> None:
         self.length, self.set_keys, self.get_keys, self.options = length, set_keys, get_keys, options
         self.calls: list[int] = []
 
