@@ -122,7 +122,6 @@ class Exchange:
         "peer_trusted",
         "query",
         "reason",
-        "reply_length",
         "request_id",
         "route",
         "scheme",
@@ -133,17 +132,25 @@ class Exchange:
         "tls",
         "upgrade",
         "upstream_seconds",
-        "upstream_started",
         "verdicts",
         "via",
         "withheld",
     )
 
-    def __init__(self) -> None:
-        self.downstream: Downstream = None  # type: ignore[assignment]
-        self.listener = ""
+    def __init__(
+        self,
+        downstream: Downstream = None,  # type: ignore[assignment]
+        listener: str = "",
+        scheme: bytes = b"http",
+        peer: str = "",
+        tls: Any = None,
+        request_id: bytes = b"",
+        started: float = 0.0,
+    ) -> None:
+        self.downstream = downstream
+        self.listener = listener
         self.method = b""
-        self.scheme = b"http"
+        self.scheme = scheme
         self.host = b""  # lower case, with its port if one was sent; b"" only for HTTP/1.0 without one
         self.path = b""  # normalised (`rfc.path`): what is matched is what is sent on
         self.query: bytes | None = None  # without "?"; None if there was none
@@ -155,14 +162,14 @@ class Exchange:
         self.expects_continue = False  # the caller waits for 100 (Continue) before it sends the body
         self.body_limit = 0  # bytes, 0 for none; policies may lower it
         self.upgrade = b""  # protocol asked for, lower case
-        self.peer = ""  # address of the connection
+        self.peer = peer  # address of the connection
         self.peer_trusted = False  # the connection comes from one of the listener's trusted proxies
         self.forwarding = b""  # X-Forwarded-* and Forwarded as the target gets them: lines, each with its CRLF
-        self.client = ""  # address of the caller, trusted proxies looked through
+        self.client = peer  # address of the caller, trusted proxies looked through
         self.client_port = 0
-        self.tls: Any = None
-        self.request_id = b""
-        self.started = 0.0  # monotonic seconds, when the head was complete
+        self.tls = tls  # `wire.tls.TlsFacts`, None without TLS
+        self.request_id = request_id
+        self.started = started  # monotonic seconds, when the head was complete
         self.route: Route | None = None
         self.params: dict[str, bytes] | None = None  # the route's path parameters
         self.status = 0  # of the reply; 499 when the caller went away first
@@ -173,11 +180,9 @@ class Exchange:
         self.state: Any = None  # the handler's own
         self.target = ""  # address of the last target tried
         self.attempts = 0
-        self.upstream_started = 0.0
         self.upstream_seconds = 0.0  # until the reply's head
         self.body_received = 0
         self.body_sent = 0
-        self.reply_length = 0
 
     def start_reply(self, status: int, headers: Headers, length: int, first: bytes = b"") -> None:
         """Send the reply's head through the route's reply hooks, with the body's `first` bytes if there are some.

@@ -17,6 +17,7 @@ from gatewayd.errors import RequestError
 from gatewayd.rfc.forwarding import Edges, Sight
 from gatewayd.wire import replies
 from gatewayd.wire.expiring import Expiring
+from gatewayd.wire.fields import has_bare_line_end
 from gatewayd.wire.framing import ChunkedReader, FramingError, LengthReader
 from gatewayd.wire.listener import ListenerState, tally_key
 from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT
@@ -158,6 +159,7 @@ class DownstreamConnection(Expiring):
 
     def _partial_head(self, data: bytes) -> tuple[bytes, bool]:
         """(what is left of `data`, whether to look at it again). An incomplete head is refused as soon as it can be."""
+        judged = len(self.buffer) - len(data)
         for _ in range(BLANK_LINES):
             if not data.startswith(b"\r\n"):
                 break
@@ -173,7 +175,7 @@ class DownstreamConnection(Expiring):
             self._refuse(RequestError(414, "target_too_long", f"the target is over {limits.target} bytes"))
         elif len(data) > limits.head:
             self._refuse(RequestError(431, "head_too_large", f"the head is over {limits.head} bytes"))
-        elif data.count(b"\n") != data.count(b"\r\n") or b"\r" in data.replace(b"\r\n", b"")[:-1]:
+        elif has_bare_line_end(data, judged + len(data)):
             self._refuse(RequestError(400, "malformed_request", "a line does not end in CRLF"))
         elif data and not self.buffer and self.requests:
             self.deadline = self.state.clock.monotonic() + self.state.settings.timeouts.head
@@ -214,14 +216,10 @@ class DownstreamConnection(Expiring):
 
     def _new_exchange(self, state: ListenerState) -> Exchange:
         self.requests += 1
-        self.exchange = exchange = Exchange()
-        exchange.downstream = self
-        exchange.listener = state.name
-        exchange.scheme = state.scheme
-        exchange.peer = exchange.client = self.edges.peer
-        exchange.tls = self.tls
-        exchange.request_id = state.request_ids()
-        exchange.started = state.clock.monotonic()
+        peer = self.edges.peer
+        self.exchange = exchange = Exchange(
+            self, state.name, state.scheme, peer, self.tls, state.request_ids(), state.clock.monotonic()
+        )
         self.phase = WAIT
         self.deadline = math.inf
         self.replying = self.replied = False

@@ -60,7 +60,6 @@ class Replying(asyncio.Protocol):
         if exchange is None or self.phase == CLOSED:
             return
         self.replying = True
-        exchange.reply_length = length
         self.bodyless = bodyless = status == 304 or status == 204 or exchange.method == b"HEAD"
         self.chunked_reply = False
         if self.phase == BODY and not self._worth_discarding(exchange):
