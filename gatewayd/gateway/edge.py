@@ -136,7 +136,7 @@ class Edge:
     def _take_back(self, name: str) -> None:
         """A listener `name` that is to part, but accepts still, stays: another worker refused the last generation."""
         for each in list(self._parting):
-            if each.state.name == name and name in self._acceptors:
+            if each.state.name == name and name in self._acceptors and name not in self._listeners:
                 self._parting.remove(each)
                 each.state.draining = False
                 self._listeners[name] = each.state

@@ -78,6 +78,7 @@ class Supervisor:
         self._changing = asyncio.Lock()
         self._stop, self._now = asyncio.Event(), asyncio.Event()
         self._failure: GatewaydError | OSError | None = None
+        self._succession: upgrade.Succession | None = None
         self._handed_over = self._reload_waits = False
 
     async def run(self) -> None:
@@ -127,10 +128,10 @@ class Supervisor:
                 return
             _log.info("upgrading: starting %s", " ".join(self._commands.successor))
             self._notifier.status("upgrading")
+            self._succession = upgrade.Succession(self._hand_over)
             await self._crew.share(True)
             try:
-                succession = upgrade.Succession(self._hand_over)
-                await succession.attempt(self._commands.successor, self._store.items(), self._environ)
+                await self._succession.attempt(self._commands.successor, self._store.items(), self._environ)
             except (ChannelError, OSError) as error:
                 _log.error("upgrade failed, generation %d serves on: %s", self._generations.number, error)
                 await self._crew.share(False)
@@ -180,13 +181,13 @@ class Supervisor:
     async def _begin(self) -> None:
         try:
             await self._generations.begin(self._crew)
-            pid_file.write(self._generations.document.gateway.pid_file)
+            if await self._inheritance.take_over():
+                _log.info("took over from the daemon before")
         except (GatewaydError, OSError) as error:
             self._failure = error
             self._stop.set()
             return
-        if await self._inheritance.take_over():
-            _log.info("took over from the daemon before")
+        pid_file.move("", self._generations.document.gateway.pid_file)
         await self._crew.share(False)
         self._store.own()
         self._generations.forget_the_rest()
@@ -266,6 +267,8 @@ class Supervisor:
     async def _leave(self) -> None:
         """Drain. A second Ctrl-C or SIGQUIT cuts that short."""
         self._state = "draining"
+        if self._succession is not None:
+            self._succession.give_up()
         draining = spawn(self._drain(), "drain")
         at_once = spawn(self._now.wait(), "at once")
         await asyncio.wait({draining, at_once}, return_when=asyncio.FIRST_COMPLETED)

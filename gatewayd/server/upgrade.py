@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -70,6 +71,8 @@ class Succession:
         environ: Mapping[str, str],
     ) -> None:
         """Start the new daemon and wait until it has taken over. Raises `ChannelError` or `OSError`."""
+        if self._outcome.done():
+            raise ChannelError("this daemon was told to stop")
         descriptors = {key: [sock.fileno() for sock in socks] for key, socks in sockets}
         # The watchdog is asked of the service's main process, which the new daemon is about to become.
         environment = {key: text for key, text in environ.items() if key != "WATCHDOG_PID"}
@@ -84,6 +87,12 @@ class Succession:
         if not taken:
             await child.end(within=0.0)
             raise ChannelError(f"the new daemon {describe(child.exited.result())}")
+
+    def give_up(self) -> None:
+        """End the new daemon, unless it has taken over: this one is told to stop, and that means both."""
+        if not self._outcome.done() and self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+        self._settle(False)
 
     async def _serve(self, message: AnyMessage, _: list[socket.socket]) -> bytes | None:
         if not isinstance(message, TakeOver) or self._child is None or self._outcome.done():

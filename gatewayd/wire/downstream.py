@@ -35,15 +35,13 @@ class DownstreamConnection(Expiring):
     """One connection of a caller; the `Downstream` of its exchanges."""
 
     __slots__ = (
-        "address", "admitted", "busy", "early", "early_end", "edges", "eof", "forwarding", "port", "requests", "sight", "tls",
+        "address", "admitted", "early", "early_end", "edges", "forwarding", "port", "requests", "sight", "tls",
     )  # fmt: skip
 
     def __init__(self, state: ListenerState, address: tuple[str, int] | None = None) -> None:
         """`address` is the caller's, where the transport does not tell it (PROXY protocol)."""
         super().__init__(state)
-        self.busy = False  # heads are being taken from the buffer further up the stack
         self.requests = 0
-        self.eof = False
         self.early: list[bytes] | None = None  # body that came before anyone asked for it
         self.early_end = False
         self.address, self.port = address or ("", 0)
@@ -150,7 +148,7 @@ class DownstreamConnection(Expiring):
             if self.phase == BODY and self.buffer:
                 data, self.buffer = self.buffer, b""
                 self._body(data)
-            if self.phase != HEAD or not self.buffer:
+            if self.phase != HEAD or not self.buffer or not self._replies_are_read():
                 break
             data = self.buffer
         self.busy = False
@@ -299,13 +297,12 @@ class DownstreamConnection(Expiring):
         self.sink = sink
         if self.early is not None:
             pieces, self.early = self.early, None
+            self._resume()  # first, for the sink may pause it again
             for piece in pieces:
                 sink.body(piece)
             if self.early_end:
                 self.early_end = False
                 self._body_complete(sink)
-            if self.phase != CLOSED:
-                self._resume()
 
     def pause_body(self) -> None:
         if self.phase == BODY:
@@ -351,11 +348,8 @@ class DownstreamConnection(Expiring):
         self.deadline = now + self.state.settings.timeouts.keepalive
         if self.paused:
             self._resume()
-        if not self.busy:
-            if self.buffer:
-                self._heads(self.buffer)
-            elif self.eof:
-                self._close()
+        if (self.buffer or self.eof) and not self.busy and self._replies_are_read():
+            self._go_on()
 
     def _linger(self) -> None:
         """Close without losing the reply: a close with unread input would reset the connection under it."""
@@ -384,6 +378,7 @@ class DownstreamConnection(Expiring):
         """Close the connection if no exchange is on it (the end of a drain's idle grace)."""
         if self.phase == HEAD and not self.buffer:
             self.phase = CLOSED
+            self.state.outbox.flush()
             self.transport.close()
             return True
         return False

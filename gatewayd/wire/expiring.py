@@ -13,10 +13,12 @@ from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch
 class Expiring(Replying):
     """Deadlines and watches. The worker's sweep calls `expire` when `deadline` is due; nothing is timed per request."""
 
-    __slots__ = ("body_watch", "paused", "send_watch")
+    __slots__ = ("body_watch", "busy", "eof", "paused", "send_watch")
 
     def __init__(self, state: ListenerState) -> None:
         super().__init__(state)
+        self.busy = False  # heads are being taken from the buffer further up the stack
+        self.eof = False  # the caller sends no more
         self.paused = False  # nothing is read at present
         self.body_watch: BodyWatch | None = None
         self.send_watch: SendWatch | None = None
@@ -27,17 +29,51 @@ class Expiring(Replying):
     def _break_off(self, error: RequestError) -> None:
         """The request turned out wrong after it was handed on."""
 
+    def _pause(self) -> None:
+        """Read no more."""
+
+    def _heads(self, data: bytes) -> None:
+        """Take requests off `data`."""
+
+    def _close(self) -> None:
+        """Nothing is to be said any more."""
+
+    def _go_on(self) -> None:
+        """Take what came behind the last request."""
+        if self.buffer:
+            self._heads(self.buffer)
+        elif self.eof:
+            self._close()
+
+    def _replies_are_read(self) -> bool:
+        """Whether to go on with pipelined requests: not while their replies pile up here."""
+        if not self.buffer:
+            return True
+        self.state.outbox.flush()
+        if self.send_watch is None:
+            return True
+        self.deadline = self.state.clock.monotonic() + INTERVAL
+        self._pause()
+        return False
+
     def pause_writing(self) -> None:
         now = self.state.clock.monotonic()
         self.send_watch = SendWatch(now)
         self.deadline = now + INTERVAL
         if self.sink is not None:
             self.sink.pause_reply()
+        elif self.phase == HEAD:
+            self._pause()
 
     def resume_writing(self) -> None:
         self.send_watch = None
         if self.sink is not None:
             self.sink.resume_reply()
+        elif self.phase == HEAD:
+            self.deadline = self.state.clock.monotonic() + self.state.settings.timeouts.keepalive
+            self._resume()
+            if not self.busy:
+                self._go_on()
 
     def expire(self, now: float) -> None:
         """The sweep found `deadline` passed."""
@@ -51,7 +87,9 @@ class Expiring(Replying):
             self._idle_too_long(timeouts.head)
         elif self.phase == BODY and self.body_watch is not None and self.exchange is not None:
             self.deadline = now + INTERVAL
-            why = self.body_watch.too_slow(self.exchange.body_received, not self.paused, timeouts, now)
+            received = self.exchange.body_received
+            asked = received or not self.exchange.expects_continue  # else it waits for the target's 100 (Continue)
+            why = self.body_watch.too_slow(received, bool(asked and not self.paused), timeouts, now)
             if why:
                 self._break_off(RequestError(408, "body_too_slow", why))
         elif self.phase == LINGER:

@@ -84,6 +84,13 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
     return ReplyHead(status, headers, withheld, length, chunked, persistent)
 
 
+def may_become_head(data: bytes) -> bool:
+    """Whether `data` can be the beginning of a reply head: what cannot is not waited for."""
+    if data[:7] != b"HTTP/1."[: len(data)] or data.count(b"\n") != data.count(b"\r\n"):
+        return False
+    return b"\r" not in data.replace(b"\r\n", b"")[:-1]
+
+
 _statuses: dict[bytes, tuple[int, bool]] = {}
 
 

@@ -83,8 +83,8 @@ class ListenerState:
     """One listener in one worker."""
 
     __slots__ = (
-        "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "outbox", "request_ids", "scheme",
-        "settings", "tally", "tunnels",
+        "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "outbox", "request_ids",
+        "scheme", "settings", "tally", "tunnels",
     )  # fmt: skip
 
     def __init__(

@@ -82,13 +82,14 @@ class Tunnel:
 
 
 class _End(asyncio.Protocol):
-    __slots__ = ("other", "received", "transport", "tunnel")
+    __slots__ = ("other", "over", "received", "transport", "tunnel")
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self.tunnel = tunnel
         self.transport = transport
         self.other = cast(_End, None)
         self.received = 0
+        self.over = False  # it sends no more
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -105,9 +106,10 @@ class _End(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """Half-close is passed on; the other direction goes on (TLS cannot: both end)."""
+        """Half-close is passed on; the other direction goes on, unless it is over too (TLS cannot: both end)."""
+        self.over = True
         other = self.other.transport
-        if other.is_closing() or not (other.can_write_eof() and self.transport.can_write_eof()):
+        if self.other.over or other.is_closing() or not (other.can_write_eof() and self.transport.can_write_eof()):
             return False
         other.write_eof()
         return True

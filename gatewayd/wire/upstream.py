@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Headers
 from gatewayd.errors import UpstreamError
 from gatewayd.wire.framing import BodyReader, ChunkedReader, FramingError, LengthReader, chunk, last_chunk
-from gatewayd.wire.heads import ReplyHead, read_reply_head
+from gatewayd.wire.heads import ReplyHead, may_become_head, read_reply_head
 from gatewayd.wire.outbox import Outbox
 
 IDLE, HEAD, BODY, OPEN, TUNNEL, CLOSED = range(6)
@@ -217,6 +217,8 @@ class UpstreamConnection(asyncio.Protocol):
             if end < 4 or end > self._max_head:
                 if len(data) > self._max_head:
                     self._fail(UpstreamError(502, "reply_head_too_large"))
+                elif not may_become_head(data):
+                    self._fail(UpstreamError(502, "malformed_reply", detail="it does not begin like one"))
                 else:
                     self.buffer = data
                 return
@@ -256,6 +258,8 @@ class UpstreamConnection(asyncio.Protocol):
         length = head.length
         receiver = cast(Receiver, self.receiver)
         if status == 204 or status == 304 or self._method == b"HEAD" or length == 0:
+            if status == 204 and (head.chunked or length > 0):
+                rest = rest or b"?"  # a body that cannot be (RFC 9110 §15.3.5), and may be on its way
             self._free(rest)
             receiver.reply_head(head, b"", True)
         elif length > 0:

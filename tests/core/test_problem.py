@@ -13,6 +13,7 @@ import pytest
 
 from gatewayd.core.policy import Reply
 from gatewayd.core.problem import REQUEST_ID_MARK, answer, problem, title
+from gatewayd.errors import OUT_OF_DESCRIPTORS
 from tests.support.exchanges import RecordedReply, make_exchange
 
 ROOT = Path(__file__).parents[2]
@@ -138,4 +139,5 @@ def test_codes_are_tokens():
 def test_the_page_names_every_code_with_its_status_and_no_other():
     rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (ROOT / "docs/problems.md").read_text(), re.MULTILINE)
     assert len(rows) == len(set(rows))
-    assert {(int(status), code) for code, status in rows} == codes() | {(504, "total_timeout")}
+    named_elsewhere = {(504, "total_timeout"), (503, OUT_OF_DESCRIPTORS)}
+    assert {(int(status), code) for code, status in rows} == codes() | named_elsewhere

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -104,7 +103,7 @@ class Gate:
         self.waiting = 0
         self.error: OSError | None = None
         """What a dial that was held back ends in, instead of a connection."""
-        self._open = threading.Event()
+        self._opened = asyncio.Event()
         self._dial = Dialler._open
 
     @property
@@ -113,16 +112,15 @@ class Gate:
         gate = self
 
         async def dial(dialler: Dialler, connection: UpstreamConnection, target: Target) -> None:
-            if target.port == gate.port and not gate._open.is_set():
+            if target.port == gate.port and not gate._opened.is_set():
                 gate.waiting += 1
-                while not gate._open.is_set():
-                    await asyncio.sleep(0.001)
+                await gate._opened.wait()
                 if gate.error is not None:
                     raise gate.error
             await gate._dial(dialler, connection, target)
 
         return dial
 
-    def open(self) -> None:
+    def open(self, edge: EdgeThread) -> None:
         """Let them through."""
-        self._open.set()
+        edge.call(self._opened.set)

@@ -23,7 +23,7 @@ def count(up: ScriptedUpstream, method: bytes) -> int:
     return up.received.count(method + b" / HTTP/1.1\r\n")
 
 
-# -- no connection ------------------------------------------------------------------------------------------------------
+# -- no connection ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("request_bytes", [GET, post(), post(method=b"PATCH")], ids=["GET", "POST", "PATCH"])
@@ -33,14 +33,18 @@ def test_a_refused_connection_is_tried_elsewhere_whatever_the_method(request_byt
             assert peer.read(5 if b"content-length" in head else 0) in (b"hello", b"")
             peer.send(OK)
 
-    with closed_port() as dead, ScriptedUpstream(script) as up:
-        with EdgeThread(document(dead, up.port)) as edge, Caller(edge.port) as caller:
-            for _ in range(4):
-                caller.send(request_bytes)
-                assert caller.answer().status == 200
-            found = recorded(edge).routes["all"]
-            assert (found.attempts, found.retries) == (6, 2), "every other request begins at the dead one"
-            settled(edge)
+    with (
+        closed_port() as dead,
+        ScriptedUpstream(script) as up,
+        EdgeThread(document(dead, up.port)) as edge,
+        Caller(edge.port) as caller,
+    ):
+        for _ in range(4):
+            caller.send(request_bytes)
+            assert caller.answer().status == 200
+        found = recorded(edge).routes["all"]
+        assert (found.attempts, found.retries) == (6, 2), "every other request begins at the dead one"
+        settled(edge)
 
 
 @pytest.mark.parametrize(("attempts", "made"), [(0, 1), (1, 2), (4, 5)])
@@ -54,7 +58,7 @@ def test_attempts_are_limited(attempts: int, made: int) -> None:
         settled(edge)
 
 
-# -- stale connections --------------------------------------------------------------------------------------------------
+# -- stale connections ------------------------------------------------------------------------------------------------
 
 
 def stale(edge: EdgeThread, caller: Caller, peer: Peer, request: bytes) -> None:
@@ -120,7 +124,7 @@ def test_a_target_that_closes_every_connection_at_once() -> None:
             settled(edge)
 
 
-# -- closed without a reply ---------------------------------------------------------------------------------------------
+# -- closed without a reply -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("method", "made"), [(b"GET", 2), (b"PUT", 2), (b"DELETE", 2), (b"POST", 1), (b"PATCH", 1)])
@@ -169,7 +173,7 @@ def test_after_a_head_the_reply_is_broken_off() -> None:
         settled(edge)
 
 
-# -- replies that are tried again ---------------------------------------------------------------------------------------
+# -- replies that are tried again -------------------------------------------------------------------------------------
 
 REPLIES = {
     "length": b"HTTP/1.1 503 X\r\ncontent-length: 3\r\n\r\nbad",
@@ -222,7 +226,7 @@ def test_other_statuses_are_not_tried_again() -> None:
         assert count(up, b"GET") == 1
 
 
-# -- bodies -------------------------------------------------------------------------------------------------------------
+# -- bodies -----------------------------------------------------------------------------------------------------------
 
 
 def first_fails(reading: int) -> Any:
@@ -247,21 +251,27 @@ def first_fails(reading: int) -> Any:
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_body_within_the_limit_is_sent_again(size: int) -> None:
     body = bytes(65 + n % 26 for n in range(size))
-    with ScriptedUpstream(first_fails(size)) as up:
-        with EdgeThread(document(up.port, retries={"body": "1000B"})) as edge, Caller(edge.port) as caller:
-            caller.send(post(body, b"PUT"))
-            assert caller.answer().body == body
-            settled(edge)
+    with (
+        ScriptedUpstream(first_fails(size)) as up,
+        EdgeThread(document(up.port, retries={"body": "1000B"})) as edge,
+        Caller(edge.port) as caller,
+    ):
+        caller.send(post(body, b"PUT"))
+        assert caller.answer().body == body
+        settled(edge)
 
 
 def test_a_body_beyond_the_limit_is_not() -> None:
-    with ScriptedUpstream(first_fails(1001)) as up:
-        with EdgeThread(document(up.port, retries={"body": "1000B"})) as edge, Caller(edge.port) as caller:
-            caller.send(post(b"x" * 1001, b"PUT"))
-            found = caller.answer()
-            assert (found.status, found.code) == (502, "closed_before_reply")
-            assert count(up, b"PUT") == 1
-            settled(edge)
+    with (
+        ScriptedUpstream(first_fails(1001)) as up,
+        EdgeThread(document(up.port, retries={"body": "1000B"})) as edge,
+        Caller(edge.port) as caller,
+    ):
+        caller.send(post(b"x" * 1001, b"PUT"))
+        found = caller.answer()
+        assert (found.status, found.code) == (502, "closed_before_reply")
+        assert count(up, b"PUT") == 1
+        settled(edge)
 
 
 def test_a_body_beyond_the_limit_still_finds_another_target_if_none_of_it_was_sent() -> None:
@@ -272,10 +282,14 @@ def test_a_body_beyond_the_limit_still_finds_another_target_if_none_of_it_was_se
         assert peer.read(len(body)) == body
         peer.send(OK)
 
-    with closed_port() as dead, ScriptedUpstream(script) as up:
-        with EdgeThread(document(dead, up.port, retries={"body": "1000B"})) as edge, Caller(edge.port) as caller:
-            caller.send(post(body))
-            assert caller.answer().status == 200
+    with (
+        closed_port() as dead,
+        ScriptedUpstream(script) as up,
+        EdgeThread(document(dead, up.port, retries={"body": "1000B"})) as edge,
+        Caller(edge.port) as caller,
+    ):
+        caller.send(post(body))
+        assert caller.answer().status == 200
 
 
 def test_a_chunked_body_is_sent_again_with_its_trailers() -> None:
@@ -302,7 +316,7 @@ def test_pipelined_requests_are_not_swallowed_by_a_body_that_is_sent_again() -> 
         assert [caller.answer().body for _ in range(2)] == [b"hello", b"again"]
 
 
-# -- the budget ---------------------------------------------------------------------------------------------------------
+# -- the budget -------------------------------------------------------------------------------------------------------
 
 
 def test_retries_are_a_share_of_requests() -> None:
@@ -315,7 +329,7 @@ def test_retries_are_a_share_of_requests() -> None:
             assert (found.attempts, found.retries) == (7, 2)
 
 
-# -- replies without a body, and other oddities -------------------------------------------------------------------------
+# -- replies without a body, and other oddities -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -383,7 +397,7 @@ def test_a_target_may_answer_while_it_still_reads() -> None:
         settled(edge)
 
 
-# -- no target ----------------------------------------------------------------------------------------------------------
+# -- no target --------------------------------------------------------------------------------------------------------
 
 
 def test_an_upstream_without_targets_is_503() -> None:
@@ -405,7 +419,7 @@ def test_an_open_breaker_is_503_and_the_target_is_left_alone() -> None:
             settled(edge)
 
 
-# -- callers that leave -------------------------------------------------------------------------------------------------
+# -- callers that leave -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("before", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"], ids=["before", "within"])

@@ -32,7 +32,7 @@ def document(port: int, route: Any = None, listener: Any = None, gateway: Any = 
     return made
 
 
-# -- the request line ---------------------------------------------------------------------------------------------------
+# -- the request line -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_http_1_0_is_sent_on_as_1_1() -> None:
         assert found.values(b"via") == [b"1.0 gatewayd"]
 
 
-# -- Host ---------------------------------------------------------------------------------------------------------------
+# -- Host -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_host_a_target_gets(host: str, expected: bytes) -> None:
         assert asked(up).values(b"host") == [expected % up.port if b"%d" in expected else expected]
 
 
-# -- who asked ----------------------------------------------------------------------------------------------------------
+# -- who asked --------------------------------------------------------------------------------------------------------
 
 CLAIMS = [
     "host: a.example",
@@ -120,7 +120,9 @@ def test_a_trusted_proxy_is_believed_from_right_to_left() -> None:
     trusted = {"trusted_proxies": ["127.0.0.0/8", "10.0.0.0/8"]}
     lines = ["host: a.example", "x-forwarded-for: 203.0.113.66, 198.51.100.9", "x-forwarded-for: 10.1.1.1"]
     found = sent(*lines, "x-forwarded-proto: https", "x-forwarded-host: Shop.Example", listener=trusted)
-    assert found.values(b"x-forwarded-for") == [b"198.51.100.9, 10.1.1.1, 127.0.0.1"], "the first untrusted is the client"
+    assert found.values(b"x-forwarded-for") == [b"198.51.100.9, 10.1.1.1, 127.0.0.1"], (
+        "who is not trusted is the client"
+    )
     assert found.values(b"x-forwarded-proto") == [b"https"]
     assert found.values(b"x-forwarded-host") == [b"shop.example"]
     first = b"for=198.51.100.9;host=shop.example;proto=https"
@@ -144,7 +146,7 @@ def test_one_connection_of_a_trusted_proxy_brings_many_callers() -> None:
             assert asked(up).values(b"x-forwarded-for") == [f"{client}, 127.0.0.1".encode()]
 
 
-# -- Via, X-Request-Id --------------------------------------------------------------------------------------------------
+# -- Via, X-Request-Id ------------------------------------------------------------------------------------------------
 
 
 def test_via_is_appended_both_ways() -> None:
@@ -187,7 +189,7 @@ def test_the_request_id_is_made_once_and_told_to_both_sides() -> None:
         assert not ids & {"mine", "the-targets"}
 
 
-# -- fields and framing -------------------------------------------------------------------------------------------------
+# -- fields and framing -----------------------------------------------------------------------------------------------
 
 
 def test_fields_keep_their_order_and_their_bytes() -> None:
@@ -203,8 +205,9 @@ def test_fields_keep_their_order_and_their_bytes() -> None:
 
 
 def test_nothing_about_the_callers_connection_is_passed_on() -> None:
-    lines = ["connection: x-mine, keep-alive", "x-mine: 1", "keep-alive: 5", "proxy-connection: keep-alive", "te: gzip",
-             "trailer: x", "upgrade: h2c", "http2-settings: x", "proxy-authorization: Basic x", "accept: a"]  # fmt: skip
+    lines = ["connection: x-mine, keep-alive", "x-mine: 1", "keep-alive: 5", "proxy-connection: keep-alive",
+             "te: gzip", "trailer: x", "upgrade: h2c", "http2-settings: x", "proxy-authorization: Basic x",
+             "accept: a"]  # fmt: skip
     names = [name for name, _ in sent("host: a.example", *lines).fields]
     assert names == [b"host", b"accept", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded",
                      b"via", b"x-request-id"]  # fmt: skip
@@ -244,7 +247,7 @@ def test_bodies_are_framed_once(method: str, lines: list[str], body: bytes, fram
         assert [pair for pair in asked(up).fields if pair[0] in names] == framing
 
 
-# -- prefixes -----------------------------------------------------------------------------------------------------------
+# -- prefixes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -321,7 +324,7 @@ def test_a_tail_does_not_match_what_begins_alike() -> None:
         assert asked(up).line == b"GET /inner/x HTTP/1.1"
 
 
-# -- unix sockets -------------------------------------------------------------------------------------------------------
+# -- unix sockets -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("host", "expected"), [("preserve", b"test"), ("target", b"localhost")])

@@ -1,4 +1,4 @@
-"""TLS towards targets, over real sockets: who is believed, what is shown to them, and what a caller sees of failures."""
+"""TLS towards targets, over real sockets: who is believed, what they are shown, and what a caller sees of failures."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_a_connection_for_an_attempt_that_was_given_up_is_not_used_twice(monkeyp
         with EdgeThread(impatient(slow.port, quick.port)) as edge, Caller(edge.port) as caller:
             caller.send(post())
             quick.wait_for(lambda: b"hello" in quick.received)  # the second attempt; the first one's dial goes on
-            gate.open()
+            gate.open(edge)
             first = targets(edge)[0]
             quick.wait_for(lambda: len(first.pool.idle) == 1)
             answering.set()
@@ -68,7 +68,7 @@ def test_a_dial_that_fails_after_its_attempt_was_given_up_fails_nothing_else(mon
         with EdgeThread(impatient(slow.port, quick.port)) as edge, Caller(edge.port) as caller:
             caller.send(GET)
             quick.wait_for(lambda: bool(quick.received))
-            gate.open()
+            gate.open(edge)
             first = targets(edge)[0]
             quick.wait_for(lambda: first.pool.open == 0)
             answering.set()
@@ -86,7 +86,7 @@ def test_a_connection_that_comes_when_the_caller_has_left_is_kept_for_others(mon
                 up.wait_for(lambda: gate.waiting == 1)
                 leave(caller)
             up.wait_for(lambda: edge.edge.connections == 0)
-            gate.open()
+            gate.open(edge)
             (target,) = targets(edge)
             up.wait_for(lambda: len(target.pool.idle) == 1)
             assert up.received == b""
@@ -97,7 +97,7 @@ def test_a_connection_that_comes_when_the_caller_has_left_is_kept_for_others(mon
             settled(edge)
 
 
-# -- in line for the pool -----------------------------------------------------------------------------------------------
+# -- in line for the pool ---------------------------------------------------------------------------------------------
 
 
 def held(answering: threading.Event) -> Any:

@@ -26,21 +26,23 @@ def addresses_of(name):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_name_with_an_address_where_nobody_listens_fails_no_request(host):
-    if addresses_of("localhost") < {"127.0.0.1", "::1"}:
-        pytest.skip("localhost has but one address here")
+def test_a_name_is_served_though_nobody_listens_at_its_other_address(host):
+    known = addresses_of("localhost")
+    if host not in known:
+        pytest.skip(f"localhost does not mean {host} here")
     with EchoUpstream(f"{host}:0") as upstream, Daemon(proxied(f"localhost:{upstream.port}")) as daemon:
         with Load(daemon.port(), keep_alive=4, fresh=4) as load:
             load.reach(1_000)
             outcome = load.stop()
         targets = daemon.status()["workers"][0]["edge"]["upstreams"]["up"]["targets"]
     assert (outcome.failed, outcome.refused) == ({}, 0)
-    assert len(targets) == 2
+    assert len(targets) == len(known)
     assert {target["address"] for target in targets} == {f"localhost:{upstream.port}"}
 
 
 def test_unix_sockets_on_both_sides(tmp_path):
-    with EchoUpstream(str(tmp_path / "target.sock")) as upstream, Daemon(proxied(upstream.address), start=False) as daemon:
+    target = EchoUpstream(str(tmp_path / "target.sock"))
+    with target as upstream, Daemon(proxied(upstream.address), start=False) as daemon:
         where = daemon.folder / "http.sock"
         daemon.write({**proxied(upstream.address), "listeners": {"http": {"address": f"unix:{where}"}}})
         daemon.launch()
@@ -75,11 +77,13 @@ def behind():
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
 def test_haproxy_says_who_calls(behind, option):
     daemon, upstream = behind
-    with haproxy(daemon.port(), option) as port:
-        with socket.create_connection(("127.0.0.1", port), 20, source_address=("127.0.0.55", 0)) as sock:
-            for _ in range(2):
-                sock.sendall(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
-                assert sock.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    with haproxy(daemon.port(), option) as port, socket.socket() as sock:
+        sock.settimeout(20)
+        sock.bind(("127.0.0.55", 0))
+        sock.connect(("127.0.0.1", port))
+        for _ in range(2):
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 OK")
     assert upstream.received.count(b"x-forwarded-for: 127.0.0.55\r\n") == 2
 
 

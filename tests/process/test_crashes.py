@@ -14,6 +14,7 @@ from tests.support.load import Load
 pytestmark = pytest.mark.process
 
 KEPT, FRESH = 12, 6
+BROKEN_OFF = {"closed before its reply", "reset before its reply", "closed between two requests without a word"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_a_killed_worker_takes_only_its_exchanges_along(daemon):
             assert sum(load.outcome.failed.values()) - failed <= held + FRESH
         outcome = load.stop()
     assert outcome.refused == 0
-    assert set(outcome.failed) <= {"closed before its reply", "reset before its reply", "closed between two requests without a word"}  # fmt: skip
+    assert set(outcome.failed) <= BROKEN_OFF
     assert [each["restarts"] for each in workers] == [2, 2]
 
 

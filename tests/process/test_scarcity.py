@@ -1,4 +1,4 @@
-"""When something runs out, a disk or descriptors: traffic goes on, is refused politely at worst, and all is well later."""
+"""When a disk or descriptors run out: traffic goes on, is refused politely at worst, and all is well later."""
 
 from __future__ import annotations
 

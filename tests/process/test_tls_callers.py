@@ -42,10 +42,9 @@ def daemon(authority):
 def curl(daemon, authority, name, *words, listener="open"):
     """Status of curl and what it printed, for `https://name/echo/token`."""
     port = daemon.port(listener)
-    command = [program("curl"), "-sS", "--max-time", "30", "--cacert", authority.file, "--resolve", f"{name}:{port}:127.0.0.1"]
-    done = subprocess.run(
-        [*command, *words, f"https://{name}:{port}/echo/token"], capture_output=True, text=True, timeout=WAIT, check=False
-    )
+    where = ["--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/echo/token"]
+    command = [program("curl"), "-sS", "--max-time", "30", "--cacert", authority.file, *words, *where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False)
     return done.returncode, done.stdout
 
 

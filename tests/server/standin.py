@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from typing import Any
 
 from gatewayd.config.model import Document
@@ -17,8 +18,8 @@ from gatewayd.errors import ConfigError, Fault
 from gatewayd.server import worker
 
 COMMAND = (sys.executable, "-P", __file__)
-REFUSED, CRASHING, BROKEN = "refused", "crashing", "broken"
-"""Names of gateways that are refused, that end the process, and that raise what no configuration explains."""
+REFUSED, CRASHING, BROKEN, SLOW = "refused", "crashing", "broken", "slow"
+"""Names of gateways that are refused, that end the process, that raise what nobody expects, that take long."""
 
 
 class StandIn:
@@ -41,6 +42,8 @@ class StandIn:
             raise RuntimeError("broken")
         if document.gateway.name == CRASHING:
             os._exit(3)
+        if document.gateway.name == SLOW:
+            threading.Event().wait(3)
         self.generation = generation
 
     async def start(self) -> None:

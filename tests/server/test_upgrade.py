@@ -7,13 +7,14 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
 from gatewayd.server.channel import ChannelError, Status
 from gatewayd.server.upgrade import Inheritance, Succession, inherit, own_command
 
-from .standin import CRASHING
+from .standin import CRASHING, SLOW
 from .standin_daemon import play
 
 
@@ -130,3 +131,35 @@ def test_an_upgrade_that_fails_changes_nothing(tmp_path, change):
         return (tmp_path / "gatewayd.pid").read_text() == f"{status['pid']}\n"
 
     assert play(tmp_path, scenario)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("late", [False, True])
+def test_to_stop_means_the_new_daemon_too(tmp_path, late):
+    async def scenario(scene):
+        await scene.start()
+        scene.write(name=SLOW)
+        scene.signal(signal.SIGUSR2)
+        await scene.until("upgrading: starting")
+        if late:  # when it runs already
+            await scene.eventually(lambda: asyncio.sleep(0, heirs(scene)), len)
+        scene.signal(signal.SIGTERM)
+        assert await scene.ended() == 0
+        said = await scene.rest()  # until the last process is gone
+        return "took over" in said, sorted(os.listdir(tmp_path))
+
+    assert play(tmp_path, scenario) == (False, ["conf.toml"])
+
+
+def heirs(scene):
+    """The processes of the first daemon's group that run as it does, itself left out."""
+    command = Path(f"/proc/{scene.process.pid}/cmdline").read_bytes()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            same = (entry / "cmdline").read_bytes() == command
+        except OSError:
+            continue
+        if same and int(entry.name) != scene.process.pid:
+            found.append(int(entry.name))
+    return found

@@ -107,14 +107,15 @@ class Daemon:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            print(self.log)
         for group in self._groups:
             if members(group):
                 os.killpg(group, signal.SIGKILL)
         if self.process is not None:
             self.process.wait(WAIT)
+        log = self.log
         shutil.rmtree(self.folder)
+        if kind is not None:
+            print(log)
 
     def launch(self) -> None:
         """Start the process, in a group of its own so that all it starts can be found."""

@@ -6,7 +6,7 @@
 | `/slow/SECONDS/TOKEN` | the same, later |
 | `/zeros/COUNT` | so many zero bytes |
 | `/counts` | JSON: process id, requests, body bytes taken and given, connections open |
-| `/held` with a body | none of the body is read until somebody asks for `/release`; then 200 and how many bytes it had |
+| `/held` with a body | none of it is read until somebody asks for `/release`; then 200 and how many bytes it had |
 | `/hang` | nothing, ever |
 
 Run as a program it prints its port and ends when its input does, so it never outlives who started it.

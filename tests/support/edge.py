@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -74,6 +75,14 @@ class EdgeThread:
             return await result if asyncio.iscoroutine(result) else result
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(WAIT)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until `condition()`."""
+        for _ in range(int(WAIT / 0.005)):
+            if condition():
+                return
+            threading.Event().wait(0.005)
+        raise AssertionError("the condition did not come true")
 
     def apply(self, document: dict[str, Any]) -> None:
         """Reload: serve `document` from now on."""

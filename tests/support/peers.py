@@ -1,4 +1,4 @@
-"""Other people's programs beside a daemon: nginx, gunicorn with httpbin, HAProxy. Those that are missing are skipped."""
+"""Other people's programs beside a daemon: nginx, gunicorn with httpbin, HAProxy. Tests of missing ones are skipped."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def running(command: list[str], port: int, folder: Path, pass_fds: tuple[int, ..
     said_path = folder / "said.log"
     home = {**os.environ, "HOME": str(folder)}  # where some programs leave files
     with said_path.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=pass_fds, start_new_session=True, cwd=folder, env=home)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, pass_fds=pass_fds, start_new_session=True, cwd=folder, env=home
+        )
     try:
         wait_for(lambda: answers(port), command[0], lambda: said_path.read_text() if process.poll() is not None else "")
         yield
@@ -67,7 +69,8 @@ NGINX = """
 daemon off; pid nginx.pid; worker_processes 1; error_log stderr; events {{ worker_connections 256; }}
 http {{
   access_log off;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
   types {{ text/html html; }} default_type application/octet-stream;
   server {{
     listen 127.0.0.1:{port}; root files; gzip on; gzip_types text/html; gzip_proxied any;

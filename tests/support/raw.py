@@ -19,10 +19,10 @@ class Answer(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The problem code, "" if it is no problem document."""
+        """The problem code, "" if it is no problem document, or none came with it (HEAD)."""
         import orjson
 
-        if self.headers.get("content-type") != "application/problem+json":
+        if self.headers.get("content-type") != "application/problem+json" or not self.body:
             return ""
         return str(orjson.loads(self.body)["code"])
 

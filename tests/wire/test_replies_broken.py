@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from typing import Any
 
-import h11
 import pytest
 
 from tests.support.edge import EdgeThread, proxied
-from tests.support.raw import Answer, Caller
+from tests.support.raw import Caller
 from tests.support.upstream import OK, Peer, ScriptedUpstream
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -125,15 +123,10 @@ def test_a_reply_nobody_may_understand_is_502(reply: bytes) -> None:
     with ScriptedUpstream(once(replying(reply))) as up, EdgeThread(without_retries(up)) as edge:
         with Caller(edge.port) as caller:
             caller.send(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
-            found = final_answer(caller)
+            found = caller.answer()
             assert (found.status, found.headers["content-type"]) == (502, "application/problem+json")
             assert found.code in ("malformed_reply", "reply_head_too_large", "unasked_upgrade")
         sound_afterwards(up, edge)
-
-
-def final_answer(caller: Caller) -> Answer:
-    """The final reply; the interim ones before it are skipped."""
-    return caller.answer()
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
@@ -152,7 +145,7 @@ def test_a_close_before_the_reply_or_in_its_head_is_502(reply: bytes, then: str)
     with ScriptedUpstream(once(replying(reply, then))) as up, EdgeThread(without_retries(up)) as edge:
         with Caller(edge.port) as caller:
             caller.send(b"POST /x HTTP/1.1\r\nhost: a\r\n\r\n")
-            found = final_answer(caller)
+            found = caller.answer()
             assert (found.status, found.headers["content-type"]) == (502, "application/problem+json")
         sound_afterwards(up, edge)
 
@@ -179,7 +172,6 @@ def test_a_body_cut_off_cannot_be_taken_for_a_complete_one(reply: bytes, then: s
         peer.read_head()
         peer.send(reply)
         head_passed.wait(20)
-        replying(b"", then)
         (peer.close if then == "close" else peer.reset)()
 
     with ScriptedUpstream(once(misbehave)) as up, EdgeThread(without_retries(up)) as edge:
@@ -242,3 +234,37 @@ def test_a_connection_with_more_bytes_than_its_reply_is_not_kept(
             found = caller.ask(method=method)
             assert (found.status, found.body) == (status, body)
         sound_afterwards(up, edge)
+
+
+def test_a_reply_before_its_request_is_nobodys() -> None:
+    idle = threading.Event()
+
+    def misbehave(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(OK)
+        idle.wait(20)
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwrong")
+
+    with ScriptedUpstream(once(misbehave)) as up, EdgeThread(without_retries(up)) as edge:
+        with Caller(edge.port) as caller:
+            assert caller.ask().body == b"ok"
+            idle.set()
+            up.wait_for(lambda: not threads_of(up))
+            assert caller.ask().body == b"ok"
+        sound_afterwards(up, edge)
+
+
+def threads_of(up: ScriptedUpstream) -> list[threading.Thread]:
+    """The scripts that still run: those of connections that are open."""
+    return [thread for thread in up._threads if thread.is_alive()]
+
+
+def test_interim_replies_are_counted_per_request() -> None:
+    def script(peer: Peer) -> None:
+        while peer.read_head():
+            peer.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 16 + OK)
+
+    with ScriptedUpstream(script) as up, EdgeThread(without_retries(up)) as edge, Caller(edge.port) as caller:
+        for _ in range(3):
+            assert caller.ask().status == 200
+        assert len(up.peers) == 1
