@@ -32,50 +32,51 @@ class Withheld(tuple[bytes, bytes]):
 Field = tuple[bytes, bytes]
 
 
-class Judge(Protocol):
-    """Says of a lower-case field name whether it is withheld."""
+class Sort(Protocol):
+    """Says what kind of field `(lower-case name, value)` is: None for one that goes on as it is."""
 
-    def __call__(self, name: bytes, /) -> bool: ...
+    def __call__(self, name: bytes, value: bytes, /) -> type[Withheld] | None: ...
 
 
 class FieldLines:
     """What header lines (without CRLF) stand for: `known.get(line) or read(line)`.
 
-    That is a `Field`, a `Withheld` one if `withheld(name)`. `known` stays the same dict for good.
+    That is a `Field` of the kind that `sort` says. `known` stays the same dict for good.
     """
 
-    __slots__ = ("_names", "_withheld", "known")
+    __slots__ = ("_names", "_sort", "known")
 
-    def __init__(self, withheld: Judge) -> None:
-        self._withheld = withheld
-        self._names: dict[bytes, tuple[bytes, bool]] = {}
+    def __init__(self, sort: Sort) -> None:
+        self._sort = sort
+        self._names: dict[bytes, bytes] = {}  # by spelling
         self.known: dict[bytes, Field] = {}
 
     def read(self, line: bytes) -> Field:
         """The field of a line not met before; raises `ValueError` for a line that is none."""
         spelling, colon, value = line.partition(b":")
-        name, withheld = self._names.get(spelling) or self._read_name(spelling)
+        name = self._names.get(spelling) or self._read_name(spelling)
         if not colon or value.translate(None, _VALUE_BYTES):
             raise ValueError("a header line has no colon, or a control character")
-        field: Field = (name, value.strip(b" \t"))
-        if withheld:
-            field = Withheld(field)
+        value = value.strip(b" \t")
+        field = (name, value)
+        kind = self._sort(name, value)
+        if kind is not None:
+            field = kind(field)
         if len(line) <= LONGEST and name not in _NEVER_KEPT:
             if len(self.known) >= MEMORY:
                 self.known.clear()
             self.known[line] = field
         return field
 
-    def _read_name(self, spelling: bytes) -> tuple[bytes, bool]:
+    def _read_name(self, spelling: bytes) -> bytes:
         if _match_name(spelling) is None:
             raise ValueError("a header name is malformed")
         name = spelling.lower()
-        known = (name, self._withheld(name))
         if len(spelling) <= LONGEST:
             if len(self._names) >= MEMORY:
                 self._names.clear()
-            self._names[spelling] = known
-        return known
+            self._names[spelling] = name
+        return name
 
 
 def has_bare_line_end(data: bytes, judged: int) -> bool:

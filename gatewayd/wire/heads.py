@@ -9,15 +9,39 @@ from typing import NamedTuple
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Headers
 from gatewayd.errors import UpstreamError
 from gatewayd.rfc.headers import WITHHELD_FROM_REPLIES, connection_options, http_date
-from gatewayd.wire.fields import FieldLines
+from gatewayd.wire.fields import FieldLines, Withheld, has_bare_line_end
 
-MAX_LENGTH = 2**63 - 1
-"""Largest Content-Length believed (bytes): what an off_t holds."""
+MAX_DIGITS = 18
+"""Digits of the largest Content-Length believed: within what an off_t holds."""
 
 # status-line of RFC 9112 §4; a missing reason phrase often comes without its space
 _match_status = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?").fullmatch
-_READ = WITHHELD_FROM_REPLIES | {b"date"}
-_lines = FieldLines(_READ.__contains__)
+
+
+class Length(Withheld):
+    """A Content-Length that is a number."""
+
+
+class Lasting(Withheld):
+    """`Connection: keep-alive` and nothing more."""
+
+
+class Dated(Withheld):
+    """A Date. It goes on all the same, but it has to be known whether there is one."""
+
+
+def _sort(name: bytes, value: bytes) -> type[Withheld] | None:
+    """What most replies hold beside what goes on has a kind of its own, so that nothing is compared twice."""
+    if name == b"content-length" and value.isdigit() and len(value) <= MAX_DIGITS:
+        return Length
+    if name == b"connection" and value.lower() == b"keep-alive":
+        return Lasting
+    if name == b"date":
+        return Dated
+    return Withheld if name in WITHHELD_FROM_REPLIES else None
+
+
+_lines = FieldLines(_sort)
 _known = _lines.known.get
 _ORDINARY_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 _NEVER_NAMED = frozenset((b"set-cookie", b"cache-control", b"content-type", b"location", b"www-authenticate"))
@@ -49,33 +73,32 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
         raise UpstreamError(502, "malformed_reply", detail="it has too many header fields")
     headers: Headers = []
     withheld: Headers = []
+    length, dated = UNKNOWN_LENGTH, False
     del lines[0]
     try:
         for line in lines:
             field = _known(line) or _lines.read(line)
-            if field.__class__ is tuple:
+            kind = field.__class__
+            if kind is tuple:
                 headers.append(field)
+            elif kind is Length:
+                if length != UNKNOWN_LENGTH:
+                    raise ValueError("its length is said twice")
+                length = int(field[1])
+            elif kind is Dated:
+                headers.append(field)
+                dated = True
+            elif kind is Lasting:
+                persistent = True
             else:
                 withheld.append(field)
+        chunked = False
+        if withheld:
+            chunked, persistent = _read_withheld(withheld, headers, persistent, head[7:8] == b"1")
     except ValueError as error:
         raise UpstreamError(502, "malformed_reply", detail=str(error)) from None
-    length, chunked, date = UNKNOWN_LENGTH, False, b""
-    for name, value in withheld:
-        if name == b"content-length":
-            if length != UNKNOWN_LENGTH or not value.isdigit() or len(value) > 19:
-                raise UpstreamError(502, "malformed_reply", detail="its Content-Length")
-            length = int(value)
-        elif name == b"date":
-            date = value
-        elif name == b"connection":
-            if value != b"keep-alive" or not persistent:
-                persistent = _connected(value, persistent, headers)
-        elif name == b"transfer-encoding":
-            if chunked or value.lower() != b"chunked" or head[7:8] == b"0":
-                raise UpstreamError(502, "malformed_reply", detail="its transfer coding is not one chunked")
-            chunked = True
-    if status >= 200:
-        headers.append((b"date", date or http_date(time.time())))  # RFC 9110 §6.6.1
+    if not dated and status >= 200:
+        headers.append((b"date", http_date(time.time())))  # RFC 9110 §6.6.1
     if length == UNKNOWN_LENGTH or chunked:
         if length != UNKNOWN_LENGTH:
             raise UpstreamError(502, "malformed_reply", detail="it is framed twice")
@@ -84,11 +107,19 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
     return ReplyHead(status, headers, withheld, length, chunked, persistent)
 
 
-def may_become_head(data: bytes) -> bool:
-    """Whether `data` can be the beginning of a reply head: what cannot is not waited for."""
-    if data[:7] != b"HTTP/1."[: len(data)] or data.count(b"\n") != data.count(b"\r\n"):
-        return False
-    return b"\r" not in data.replace(b"\r\n", b"")[:-1]
+def _read_withheld(withheld: Headers, headers: Headers, persistent: bool, modern: bool) -> tuple[bool, bool]:
+    """Whether the body is chunked, and whether the connection persists. Raises `ValueError`."""
+    chunked = False
+    for name, value in withheld:
+        if name == b"content-length":
+            raise ValueError("its Content-Length is no number")
+        if name == b"transfer-encoding":
+            if chunked or value.lower() != b"chunked" or not modern:
+                raise ValueError("its transfer coding is not one chunked")
+            chunked = True
+        elif name == b"connection":
+            persistent = _connected(value, persistent, headers)
+    return chunked, persistent
 
 
 _statuses: dict[bytes, tuple[int, bool]] = {}
@@ -111,3 +142,8 @@ def _connected(value: bytes, persistent: bool, headers: Headers) -> bool:
     if not options <= _ORDINARY_OPTIONS:
         headers[:] = [pair for pair in headers if pair[0] not in options or pair[0] in _NEVER_NAMED]
     return b"close" not in options and (persistent or b"keep-alive" in options)
+
+
+def may_become_head(data: bytes) -> bool:
+    """Whether the beginning of a reply can still become a head: a status line to begin with, lines that end in CRLF."""
+    return data.startswith(b"HTTP/1."[: len(data)]) and not has_bare_line_end(data, 0)

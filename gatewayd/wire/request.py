@@ -13,7 +13,7 @@ from gatewayd.rfc.headers import FORBIDDEN_CONNECTION_OPTIONS, WITHHELD, connect
 from gatewayd.rfc.host import check_host
 from gatewayd.rfc.path import PLAIN_BYTES, PathRules
 from gatewayd.rfc.target import parse_target
-from gatewayd.wire.fields import Field, FieldLines
+from gatewayd.wire.fields import Field, FieldLines, Withheld
 
 METHODS = frozenset(
     b"GET HEAD POST PUT DELETE PATCH OPTIONS TRACE CONNECT QUERY ACL BIND CHECKOUT COPY LINK LOCK MERGE MKACTIVITY "
@@ -26,7 +26,13 @@ _VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 _is_version = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch  # RFC 9112 §2.3
 _HANDLED = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
-_lines = FieldLines(WITHHELD.__getitem__)
+
+
+def _sort(name: bytes, value: bytes) -> type[Withheld] | None:
+    return Withheld if WITHHELD[name] else None
+
+
+_lines = FieldLines(_sort)
 _known = _lines.known.get
 
 

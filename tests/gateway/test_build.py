@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from gatewayd.config.faults import placed
 from gatewayd.config.load import decode, load
 from gatewayd.core.clock import FakeClock
-from gatewayd.errors import ConfigError
+from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway.build import Ground, below, build, verify
 from gatewayd.gateway.chains import CONFIGS
 from gatewayd.gateway.router import Miss
@@ -144,14 +145,16 @@ def test_certificates_that_cannot_be_read(tmp_path):
     tls = f'tls = {{ certificates = [{{ cert = "{tmp_path}/no.crt", key = "{tmp_path}/no.key" }}] }}'
     document = decode(
         {
-            "listeners": {"https": {"address": "a:1", "tls": {"certificates": [{"cert": "/no.crt", "key": "/no.key"}]}}},
+            "listeners": {
+                "https": {"address": "a:1", "tls": {"certificates": [{"cert": "/no.crt", "key": "/no.key"}]}}
+            },
             "upstreams": {"up": {"targets": [{"address": "a:1"}], "tls": {"ca": "/no-ca", "cert": "/no-cert"}}},
         }
     )
     paths = [fault.path for fault in verify(document)]
     assert paths[:2] == ["upstreams.up.tls.ca", "upstreams.up.tls.cert"]
     assert "listeners.https.tls.certificates[0].cert" in paths
-    with pytest.raises(ConfigError, match="no.crt|cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         faults_of(tmp_path, f'[listeners.https]\naddress = "127.0.0.1:8443"\n{tls}')
 
 
@@ -169,7 +172,7 @@ def test_an_access_log_that_cannot_be_opened(tmp_path):
     assert [fault.path for fault in verify(document)] == ["access_log.path"]
 
 
-SECRET = "hunter2-and-more"  # noqa: S105
+SECRET = "hunter2-and-more"
 
 
 def test_secrets_are_not_shown(tmp_path):
@@ -213,8 +216,8 @@ def test_a_document_in_order_has_no_faults(tmp_path):
 
 
 def test_below_moves_faults_and_keeps_the_rest():
-    error = ConfigError([])
-    assert below("a", error).faults == ()
+    fault = Fault("tls.ca", "cannot be read", "x", "a file", "look", "conf.toml", 3)
+    assert below("upstreams.up", ConfigError([fault])).faults == (replace(fault, path="upstreams.up.tls.ca"),)
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
@@ -293,7 +296,7 @@ def test_preflights_go_to_routes_that_answer_them():
     assert matched(snapshot, path=b"/a", method=b"OPTIONS").status == 405
 
 
-# -- services and upstreams ---------------------------------------------------------------------------------------------
+# -- services and upstreams -------------------------------------------------------------------------------------------
 
 
 def service_of(snapshot: Snapshot, route: str) -> Any:

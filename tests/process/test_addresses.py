@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
 
 import pytest
 
-from tests.support.daemon import Daemon, proxied, wait_for
+from tests.support.daemon import Daemon, command_of, proxied, wait_for
 from tests.support.echo import EchoUpstream
 from tests.support.load import Load
 from tests.support.peers import haproxy
@@ -49,6 +50,10 @@ def test_unix_sockets_on_both_sides(tmp_path):
         daemon.wait_until_ready()
         assert answer_at(str(where), "/echo/token").body == b"token"
         assert daemon.status()["listeners"]["http"]["address"] == f"unix:{where}"
+        daemon.signal(signal.SIGUSR2)
+        daemon.wait_for(lambda: not command_of(daemon.pid), "another to have taken over")
+        assert answer_at(str(where), "/echo/again").body == b"again"
+        daemon.pid = daemon.status()["pid"]
         daemon.terminate()
         assert not where.exists()
 

@@ -85,6 +85,9 @@ def test_a_killed_supervisor_leaves_nobody_behind(daemon):
         outcome = load.stop()
     assert outcome.failed == {}
     assert "the supervisor is gone; draining" in daemon.log
+    daemon.launch()  # what the dead one left, such as the file of its control socket, is in nobody's way
+    daemon.wait_until_ready()
+    assert daemon.terminate() == 0
 
 
 def resting_briefly(*upstreams):

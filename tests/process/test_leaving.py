@@ -82,8 +82,9 @@ def closed_everywhere(daemon):
 def test_an_upgrade_fails_nothing(upstream):
     with Daemon(document(upstream, drain_idle_grace="1s")) as daemon:
         old, port = daemon.pid, daemon.port()
-        with Load(port, keep_alive=6, fresh=6, patient=20) as load:
+        with Load(port, keep_alive=6, fresh=6, patient=20) as load, Caller(port) as slow:
             load.reach(1_000)
+            slow.send(b"GET /slow/2/patience HTTP/1.1\r\nhost: test\r\n\r\n")
             daemon.write(document(upstream, 2, drain_idle_grace="1s"))
             for _ in range(2):
                 before = daemon.status()["pid"]
@@ -92,6 +93,7 @@ def test_an_upgrade_fails_nothing(upstream):
                 daemon.pid = daemon.status()["pid"]
                 daemon.wait_for(lambda before=before: not command_of(before), "the old one's end")
                 load.reach(1_000)
+            assert slow.answer().body == b"patience"
             outcome = load.stop()
         assert daemon.process.wait(0) == 0
         assert daemon.port() == port

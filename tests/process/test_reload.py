@@ -56,6 +56,7 @@ def test_no_request_fails_and_every_generation_is_seen(upstream):
                 extra.stop()
         assert daemon.status()["reloads"] == {"succeeded": RELOADS, "failed": 0}
         outcomes = [each.stop() for each in loads]
+    print(f"{RELOADS} reloads, {outcomes[0]}")
     assert [outcome.failed for outcome in outcomes] == [{}] * len(outcomes)
     assert outcomes[0].refused == 0
     assert outcomes[0].ok >= REQUESTS

@@ -99,6 +99,15 @@ def test_out_of_descriptors_for_targets_no_target_is_blamed(narrow, upstream):
     assert_all_is_well(narrow)
 
 
+def test_a_reload_that_takes_too_many_descriptors_is_refused(narrow, upstream):
+    many = {f"more-{number}": {} for number in range(DESCRIPTORS)}
+    narrow.write({**proxied(upstream.address), "gateway": {"workers": 1}, "listeners": {"http": {}, **many}})
+    found = narrow.call("reload")
+    assert found.returncode == 1
+    assert "Too many open files" in found.stderr
+    assert_all_is_well(narrow)
+
+
 def answers(daemon):
     """Whether it serves a new caller."""
     with Caller(daemon.port()) as caller:

@@ -102,8 +102,12 @@ class Daemon:
 
     def __enter__(self) -> Daemon:
         if self._start:
-            self.launch()
-            self.wait_until_ready()
+            try:
+                self.launch()
+                self.wait_until_ready()
+            except BaseException as error:
+                self.__exit__(type(error))
+                raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

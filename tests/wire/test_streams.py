@@ -99,12 +99,12 @@ def test_a_target_that_takes_nothing_more_is_given_up() -> None:
 
 
 def test_a_slow_but_steady_target_is_not_given_up() -> None:
-    step = threading.Semaphore(0)
+    step, over = threading.Semaphore(0), threading.Event()
     taken = [0]
 
     def script(peer: Peer) -> None:
         peer.read_head()
-        while step.acquire(timeout=60):
+        while step.acquire(timeout=60) and not over.is_set():
             try:
                 taken[0] += len(peer.sock.recv(256 * 1024))
             except OSError:
@@ -125,6 +125,7 @@ def test_a_slow_but_steady_target_is_not_given_up() -> None:
                 edge.pass_time(100, each=read)
                 assert edge.caller.exchange is not None
                 assert not edge.caller.replied
+        over.set()
         step.release()
 
 
