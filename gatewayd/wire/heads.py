@@ -144,6 +144,9 @@ def _connected(value: bytes, persistent: bool, headers: Headers) -> bool:
     return b"close" not in options and (persistent or b"keep-alive" in options)
 
 
-def may_become_head(data: bytes) -> bool:
-    """Whether the beginning of a reply can still become a head: a status line to begin with, lines that end in CRLF."""
-    return data.startswith(b"HTTP/1."[: len(data)]) and not has_bare_line_end(data, 0)
+def may_become_head(data: bytes, judged: int = 0) -> bool:
+    """Whether the beginning of a reply can still become a head: a status line first, and lines that end in CRLF.
+
+    The first `judged` bytes were looked at when they came.
+    """
+    return data.startswith(b"HTTP/1."[: len(data)]) and not has_bare_line_end(data, judged)

@@ -217,7 +217,7 @@ class UpstreamConnection(asyncio.Protocol):
             if end < 4 or end > self._max_head:
                 if len(data) > self._max_head:
                     self._fail(UpstreamError(502, "reply_head_too_large"))
-                elif not may_become_head(data, len(self.buffer)):
+                elif not may_become_head(data):
                     self._fail(UpstreamError(502, "malformed_reply", detail="it does not begin like one"))
                 else:
                     self.buffer = data
