@@ -14,7 +14,7 @@ Nothing here knows a policy by name or reads the configuration: that is `build`'
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from gatewayd.core.exchange import Exchange
@@ -132,16 +132,15 @@ async def _wait(
     exchange: Exchange,
     name: str,
     waiting: Awaitable[Reply | None],
-    rest: tuple[tuple[str, AccessHook], ...],
+    rest: Sequence[tuple[str, AccessHook]],
 ) -> None:
     """Go on with an exchange whose hook `name` has to wait for something."""
     try:
         verdict = await waiting
     except Exception:
         verdict = _failed(exchange, name)
-    for name, hook in rest:
-        if verdict is not None or exchange.status:
-            break
+    while rest and verdict is None and not exchange.status:
+        (name, hook), *rest = rest
         found = _decide(exchange, name, hook)
         try:
             verdict = found if found is None or isinstance(found, Reply) else await found

@@ -150,7 +150,7 @@ class DownstreamConnection(Expiring):
                 self._body(data)
             if self.phase != HEAD or not self.buffer or not self._replies_are_read():
                 break
-            data = self.buffer
+            data, self.buffer = self.buffer, b""
         self.busy = False
         if self.eof:
             self._broken_by_eof()

@@ -41,7 +41,8 @@ class Expiring(Replying):
     def _go_on(self) -> None:
         """Take what came behind the last request."""
         if self.buffer:
-            self._heads(self.buffer)
+            data, self.buffer = self.buffer, b""
+            self._heads(data)
         elif self.eof:
             self._close()
 

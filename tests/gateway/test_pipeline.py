@@ -18,9 +18,10 @@ from gatewayd.core.problem import problem
 from gatewayd.observe import metrics
 from tests.support.edge import EdgeThread, proxied
 from tests.support.policies import install, policy
-from tests.support.raw import Caller
+from tests.support.raw import Caller, leave
 from tests.support.upstream import OK, Peer, ScriptedUpstream, answer
 
+FINE, REFUSED, GONE = (metrics.CLASSES.index(name) for name in ("2xx", "4xx", "499"))
 BROKEN = (h11.RemoteProtocolError, ConnectionResetError)
 REFUSAL = problem(403, "not_you", "you are not let in")
 
@@ -218,7 +219,7 @@ def test_a_body_that_is_too_large_ends_the_waiting(monkeypatch, trace):
         edge.call(go.set)
         edge.until(lambda: "one done" in trace.ran)
         assert "two" not in trace.ran
-        assert recorded(edge).routes["all"].classes[4] == 1
+        assert recorded(edge).routes["all"].classes[REFUSED] == 1
 
 
 def test_when_the_caller_has_left_nothing_more_is_asked_or_done(monkeypatch, trace):
@@ -228,13 +229,14 @@ def test_when_the_caller_has_left_nothing_more_is_asked_or_done(monkeypatch, tra
         made = guarded(monkeypatch, proxied(up.port), one=waiting, two=Hooks(trace.access("two")))
         with EdgeThread(made) as edge:
             with Caller(edge.port) as caller:
-                caller.send(b"PUT /x HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf")
+                caller.send(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
                 edge.until(lambda: trace.ran == ["one"])
+                leave(caller)
             edge.until(lambda: edge.edge.connections == 0)
             edge.call(go.set)
             edge.until(lambda: trace.ran == ["one", "one done"])
             found = recorded(edge)
-            assert found.routes["all"].classes[5] == 1
+            assert found.routes["all"].classes[GONE] == 1
             assert found.tokens[metrics.REFUSALS] == {}
             assert trace.logged == [("/x", 499, "caller_gone")]
             assert up.peers == []
@@ -270,7 +272,7 @@ def test_what_matches_nothing():
         assert (wrong.status, wrong.code) == (405, "method_not_allowed")
         assert {each.strip() for each in wrong.headers["allow"].split(",")} >= {"GET", "PUT"}
         found = recorded(edge)
-        assert found.routes[""].classes[4] == 2
+        assert found.routes[""].classes[REFUSED] == 2
         assert found.tokens[metrics.REFUSALS] == {"route_not_found": 1, "method_not_allowed": 1}
 
 
@@ -461,7 +463,7 @@ def test_a_log_hook_that_fails_stops_nothing(monkeypatch, trace, caplog):
     with caplog.at_level(logging.ERROR), EdgeThread(made) as edge, Caller(edge.port) as caller:
         for _ in range(3):
             assert caller.ask("/x").status == 200
-        assert recorded(edge).routes["all"].classes[2] == 3
+        assert recorded(edge).routes["all"].classes[FINE] == 3
     assert trace.logged == [("/x", 200, "")] * 3
     assert caplog.text.count("a log hook of route all failed") == 3
 
@@ -472,4 +474,4 @@ def test_records_are_made_in_batches_and_at_the_latest_by_the_sweep(monkeypatch,
         caller.send(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n" * 200)
         assert [caller.answer().status for _ in range(200)] == [200] * 200
         edge.until(lambda: len(trace.logged) == 200)
-        assert edge.totals().routes["all"].classes[2] == 200
+        assert edge.totals().routes["all"].classes[FINE] == 200

@@ -13,7 +13,6 @@ from gatewayd.observe import metrics
 from gatewayd.upstream.target import Target
 from gatewayd.wire.upstream import UpstreamConnection
 from tests.support.edge import EdgeThread
-from tests.support.raw import Caller
 from tests.support.upstream import Peer
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -58,12 +57,6 @@ def saying(reply: bytes, then: Callable[[Peer], None] = lambda peer: None) -> Ca
             then(peer)
 
     return script
-
-
-def leave(caller: Caller) -> None:
-    """Go away for good: closing alone might mean that the caller only has nothing more to send."""
-    caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    caller.sock.close()
 
 
 def targets(edge: EdgeThread) -> tuple[Target, ...]:

@@ -11,10 +11,10 @@ import pytest
 
 from gatewayd.wire.framing import ChunkedReader
 from tests.support.edge import EdgeThread
-from tests.support.raw import Caller
+from tests.support.raw import Caller, leave
 from tests.support.upstream import OK, Peer, ScriptedUpstream, answer
 
-from .scenes import GET, closed_port, document, leave, post, reasons, recorded, saying, settled, targets
+from .scenes import GET, closed_port, document, post, reasons, recorded, saying, settled, targets
 
 BROKEN = (h11.RemoteProtocolError, ConnectionResetError)
 

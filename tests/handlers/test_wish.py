@@ -9,10 +9,10 @@ import pytest
 
 from gatewayd.gateway.dial import Dialler
 from tests.support.edge import EdgeThread
-from tests.support.raw import Caller
+from tests.support.raw import Caller, leave
 from tests.support.upstream import OK, Peer, ScriptedUpstream
 
-from .scenes import GET, Gate, document, leave, post, recorded, settled, targets
+from .scenes import GET, Gate, document, post, recorded, settled, targets
 
 
 def gated(monkeypatch: pytest.MonkeyPatch, port: int) -> Gate:

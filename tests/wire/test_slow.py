@@ -72,6 +72,31 @@ def test_the_head_of_a_later_request_has_its_time_from_its_first_byte() -> None:
         refused(caller, "head_too_slow")
 
 
+@pytest.mark.parametrize("before", [b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /up HTTP/1.1\r\nhost: a\r\n\r\n"])
+def test_so_has_one_that_begins_behind_another(before: bytes) -> None:
+    with ScriptedUpstream() as up:
+        document = proxied(up.port)
+        document["routes"] = {"up": {"path": "/up", "service": "up"}}
+        with TimedEdge(document) as edge, Caller(edge.port) as caller:
+            caller.send(before + PARTIAL_HEAD)
+            caller.answer()
+            edge.pass_time(9.9)
+            assert edge.callers
+            edge.pass_time(0.2)
+            refused(caller, "head_too_slow")
+
+
+@pytest.mark.parametrize("path", [b"/", b"/up"])
+def test_a_bare_line_feed_behind_another_request_is_refused_at_once(path: bytes) -> None:
+    with ScriptedUpstream() as up:
+        document = proxied(up.port)
+        document["routes"] = {"up": {"path": "/up", "service": "up"}}
+        with TimedEdge(document) as edge, Caller(edge.port) as caller:
+            caller.send(b"GET %b HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\nhost: a\r\n" % path)
+            caller.answer()
+            assert caller.answer().status == 400
+
+
 def test_an_idle_connection_is_closed_without_a_word() -> None:
     with TimedEdge({"routes": {}}) as edge, Caller(edge.port) as caller:
         for _ in range(2):
