@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gatewayd.errors import ConfigError, Fault, RequestError
 from gatewayd.gateway.segment import Pattern, is_kind, make_pattern
 from gatewayd.rfc.host import check_host
-from gatewayd.rfc.path import PathRules, match_plain, normalise
+from gatewayd.rfc.path import PathRules, is_plain, normalise
 
 MAX_SEGMENTS = 64
 """Segments of a template. Matching recurses once per segment in the worst case."""
@@ -60,7 +60,7 @@ class _BadTemplate(Exception):
 
 
 def _parse(text: str) -> Template:
-    if text.isascii() and match_plain(literal := text.encode("ascii")) and "*" not in text:
+    if text.isascii() and is_plain(literal := text.encode("ascii")) and "*" not in text:
         return Template(_split(literal), literal=literal)
     if not text.startswith("/") or _MARK in text:
         raise _BadTemplate("a path begins with a slash and has no control characters")

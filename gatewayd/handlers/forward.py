@@ -290,7 +290,7 @@ class Forward:
         exchange, connection = self.exchange, self.connection
         assert connection is not None
         protocol = dict(head.withheld).get(b"upgrade", b"")
-        if not exchange.upgrade or protocol.lower() != exchange.upgrade:
+        if not self.service.asks_upgrade(exchange) or protocol.lower() != exchange.upgrade:
             connection.drop()
             self.reply_failed(UpstreamError(502, "unasked_upgrade"))
             return

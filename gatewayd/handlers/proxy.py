@@ -114,9 +114,13 @@ class ProxyService:
             lines = b""
         if exchange.expects_continue and length:
             lines += b"expect: 100-continue\r\n"
-        if exchange.upgrade and not length and self.may_upgrade(exchange.upgrade):
+        if exchange.upgrade and self.asks_upgrade(exchange):
             lines += b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade
         return lines
+
+    def asks_upgrade(self, exchange: Exchange) -> bool:
+        """Whether the target is asked to switch protocols, as the caller asked: not behind a body, nor if it may not."""
+        return exchange.upgrade != b"" and not exchange.body_length and self.may_upgrade(exchange.upgrade)
 
     def may_upgrade(self, protocol: bytes) -> bool:
         """Whether the route lets callers switch to `protocol`; never to h2c, which would bypass every check behind."""

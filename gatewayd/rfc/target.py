@@ -6,14 +6,14 @@ import re
 
 from gatewayd.errors import RequestError
 from gatewayd.rfc.host import check_host
-from gatewayd.rfc.path import PathRules, match_plain, normalise, split_plain, split_target
+from gatewayd.rfc.path import PathRules, is_clean_query, is_plain, normalise, split_target
 
 Target = tuple[bytes | None, bytes | None, bytes, bytes | None]
 """(scheme, authority, path, query): scheme and authority as `parse_target` says, path normalised, query
 raw.
 """
 
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*+)://([^/?#]*+)(.*+)", re.DOTALL)
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
 
 
 def parse_target(method: bytes, target: bytes, rules: PathRules) -> Target:
@@ -27,13 +27,9 @@ def parse_target(method: bytes, target: bytes, rules: PathRules) -> Target:
     `split_target`, `normalise` and `check_host` raise.
     """
     if method != b"CONNECT":
-        if b"?" in target:
-            plain = split_plain(target)
-            if plain is not None:
-                path, query = plain.groups()
-                return None, None, path, query
-        elif match_plain(target):
-            return None, None, target, None
+        path, mark, query = target.partition(b"?")
+        if is_plain(path) and (not mark or is_clean_query(query)):
+            return None, None, path, query if mark else None
     return _parse_other(method, target, rules)
 
 

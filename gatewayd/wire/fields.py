@@ -83,4 +83,4 @@ def has_bare_line_end(data: bytes, judged: int) -> bool:
     """Whether a CR or LF stands alone behind the first `judged` bytes, which were looked at when they came."""
     if judged > 0:
         data = data[judged - 1 :].removeprefix(b"\n")
-    return data.count(b"\n") != data.count(b"\r\n") or b"\r" in data.replace(b"\r\n", b"")[:-1]
+    return data.count(b"\n") != data.count(b"\r\n") or b"\r" in data.replace(b"\r\n", b"\n")[:-1]

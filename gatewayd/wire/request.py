@@ -11,7 +11,7 @@ from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange
 from gatewayd.errors import RequestError
 from gatewayd.rfc.headers import FORBIDDEN_CONNECTION_OPTIONS, WITHHELD, connection_options
 from gatewayd.rfc.host import check_host
-from gatewayd.rfc.path import PLAIN_BYTES, PathRules
+from gatewayd.rfc.path import PathRules, is_plain
 from gatewayd.rfc.target import parse_target
 from gatewayd.wire.fields import Field, FieldLines, Withheld
 
@@ -69,12 +69,7 @@ def read_request(exchange: Exchange, head: bytes, rules: PathRules, max_headers:
     except ValueError as error:
         raise RequestError(400, "malformed_request", str(error)) from None
     keep_alive = _read_withheld(exchange, withheld, known == b"1.1")
-    if (
-        target[:1] == b"/"  # 0.4 µs less than `parse_target` for what most targets are
-        and not target.translate(None, PLAIN_BYTES)
-        and b"//" not in target
-        and b"/." not in target
-    ):
+    if is_plain(target):  # 0.4 µs less than `parse_target` for what most targets are
         exchange.path = target
         return keep_alive
     scheme, authority, exchange.path, exchange.query = parse_target(method, target, rules)

@@ -79,7 +79,7 @@ def unacknowledged(transport: Any) -> int:
     queued = array.array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
-    except OSError:
+    except (OSError, ValueError):  # closed already
         return 0
     return queued[0]
 
@@ -87,5 +87,5 @@ def unacknowledged(transport: Any) -> int:
 def reset_on_close(transport: Any) -> None:
     """Make the close a reset, so that a caller cannot take a broken-off reply for a complete one."""
     sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+    if sock is not None and sock.fileno() >= 0 and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")

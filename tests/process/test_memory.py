@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import FULL, Daemon, proportional, proxied, resident, wait_for
+from tests.support.daemon import FULL, Daemon, pace, proportional, proxied, resident, wait_for
 from tests.support.echo import EchoUpstream
 from tests.support.load import Load
 from tests.support.raw import Caller
@@ -105,7 +105,7 @@ def settled(number):
     """The value of `number()` once it has not changed for half a second: what only a pause can do to a stream."""
     last, since = number(), time.monotonic()
     while time.monotonic() - since < 0.5:
-        time.sleep(0.02)
+        pace(0.02)
         now = number()
         if now != last:
             last, since = now, time.monotonic()
@@ -147,7 +147,7 @@ def test_many_slow_readers_take_little_memory_and_no_disk(upstream):
             for reader in readers:
                 assert len(reader.sock.recv(PACE)) == PACE
             worker.look()
-            time.sleep(1)
+            pace(1)
         given = settled(lambda: upstream.counts()["given"])
         print(f"{READERS} slow readers: {given / MIB:.0f} MiB sent, the worker grew by {worker.growth / MIB:.1f} MiB")
         assert given < READERS * FILE  # what the kernel buffers, and no more: the target is paused

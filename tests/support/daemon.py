@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -259,20 +261,25 @@ def wait_for(condition: Callable[[], object], what: str = "", fallen: Callable[[
         reason = fallen()
         assert not reason, f"{what}: {reason}"
         assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.01)
+        pace(0.01)
+
+
+def pace(seconds: float) -> None:
+    """The time between two looks at a condition, or between two reads of a slow reader; never a wait for luck."""
+    threading.Event().wait(seconds)
 
 
 def members(group: int) -> set[int]:
     """The living processes of a process group (proc(5): `stat`)."""
     found = set()
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
+    for name in os.listdir("/proc"):
+        if name.isdigit():
             try:
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
             if int(fields[2]) == group and fields[0] not in "ZX":
-                found.add(int(entry.name))
+                found.add(int(name))
     return found
 
 
@@ -291,7 +298,16 @@ def listening(pid: int, port: int) -> set[str]:
         fields = line.split()
         if fields[3] == "0A" and fields[1].endswith(wanted):
             found.add(f"socket:[{fields[9]}]")
-    return found & {os.readlink(each.path) for each in os.scandir(f"/proc/{pid}/fd")}
+    return found & open_files(pid)
+
+
+def open_files(pid: int) -> set[str]:
+    """What a process has open, as proc(5) names it (`fd`)."""
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
 
 
 def resident(pid: int) -> int:
