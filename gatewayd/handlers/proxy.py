@@ -119,7 +119,7 @@ class ProxyService:
         return lines
 
     def asks_upgrade(self, exchange: Exchange) -> bool:
-        """Whether the target is asked to switch protocols, as the caller asked: not behind a body, nor if it may not."""
+        """Whether the target is asked to switch protocols, as the caller asked: not with a body, nor if it may not."""
         return exchange.upgrade != b"" and not exchange.body_length and self.may_upgrade(exchange.upgrade)
 
     def may_upgrade(self, protocol: bytes) -> bool:

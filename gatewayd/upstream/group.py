@@ -142,10 +142,15 @@ class UpstreamGroup:
             self._tick(self._clock.monotonic())
         candidates: tuple[Target, ...] | list[Target] = self.available
         if tried:
-            candidates = [target for target in candidates if target not in tried] or candidates
+            candidates = [target for target in candidates if target not in tried] or self._last_resort(tried)
         if len(candidates) > 1:
             return self._picker(candidates, exchange)
         return candidates[0] if candidates else None
+
+    def _last_resort(self, tried: tuple[Target, ...]) -> tuple[Target, ...] | list[Target]:
+        """For a retry when all that serve were tried: one that rests may be well again, and nothing is lost."""
+        resting = [target for target in self.targets if target.ejected_until and not target.unhealthy]
+        return [target for target in resting if target not in tried and not target.retired] or self.available
 
     def started(self, target: Target) -> None:
         """An attempt at `target` begins; exactly one `finished` or `abandoned` follows."""
@@ -170,6 +175,8 @@ class UpstreamGroup:
             target.owner._failed(target, seconds, now)
             return
         target.failures_in_row = 0
+        if target.ejected_until and self._ejector.proved(target, now - seconds, now):
+            self._refresh()
         observe(target, seconds, now)
 
     def abandoned(self, target: Target, seconds: float, now: float) -> None:

@@ -76,6 +76,13 @@ class Ejector:
                 self._take_back(target, now)
             over -= 1
 
+    def proved(self, target: Target, began: float, now: float) -> bool:
+        """`target` rests, and an exchange that `began` succeeded; True if it was sent since, and so ends the rest."""
+        if began < target.ejected_until - target.rested:
+            return False
+        self._take_back(target, now)
+        return True
+
     def _eject(self, target: Target, now: float) -> None:
         if now - target.back_at > target.rested:
             target.ejections_in_row = 0

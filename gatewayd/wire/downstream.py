@@ -272,7 +272,8 @@ class DownstreamConnection(Expiring):
             self._body_complete(sink)
 
     def _body_complete(self, sink: BodySink) -> None:
-        self.deadline = math.inf
+        if self.send_watch is None:
+            self.deadline = math.inf
         self.body_watch = None
         reader, self.reader = self.reader, None
         if not self.replied:
@@ -345,6 +346,10 @@ class DownstreamConnection(Expiring):
             self._close()
             return
         self.phase = HEAD
+        if self.send_watch is not None:  # the next request waits until this reply is read
+            self.deadline = now + INTERVAL
+            self._pause()
+            return
         self.deadline = now + self.state.settings.timeouts.keepalive
         if self.paused:
             self._resume()
