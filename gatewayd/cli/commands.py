@@ -216,12 +216,17 @@ def explain(
 
 def _snapshot(path: str) -> Snapshot:
     """What a worker would serve."""
+    from gatewayd.config.faults import placed
     from gatewayd.config.load import load
+    from gatewayd.errors import ConfigError
     from gatewayd.gateway.build import Ground, build
     from gatewayd.gateway.chains import CONFIGS
 
     loaded = load(path, os.environ, CONFIGS)
-    return build(loaded.document, Ground(locate=loaded.locate))
+    try:
+        return build(loaded.document, Ground(locate=loaded.locate))
+    except ConfigError as error:
+        raise ConfigError(placed(error.faults, (), loaded.locate)) from None
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -150,11 +150,15 @@ class _Check:
     def _pair(self, key: Key, pair: Certificate) -> None:
         """A certificate and its key, each readable and fit for the other."""
         certificate = None
+        if not pair.cert:
+            self.faults.add((*key, "cert"), "a key needs its certificate")
+            return
         try:
             certificate = certificates.check_chain(pair.cert, self.now)
         except PemError as error:
             self.faults.add((*key, "cert"), str(error), pair.cert)
-        self._file((*key, "key"), pair.key or ".", lambda path: certificates.check_key(path, certificate))
+        # One file may hold both.
+        self._file((*key, "key"), pair.key or pair.cert, lambda path: certificates.check_key(path, certificate))
 
     def _file(self, key: Key, path: str, use: Callable[[str], object]) -> None:
         """The file at `path`, if one is named, is of `use`."""

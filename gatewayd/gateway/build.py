@@ -228,7 +228,7 @@ class _Build:
             path=config.path,
             hosts=config.hosts,
             methods=config.methods,
-            headers=config.headers,
+            headers={name.lower(): value for name, value in config.headers.items()},
             query=config.query,
             value=snapshot.routes[name],
             preflight=any(_answers_preflights(link.policy) for link in snapshot.chains[name]),

@@ -89,7 +89,9 @@ class Dialler:
         """Ask for `health.path` on a connection of its own; returns the status. Raises `UpstreamError`."""
         ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         connection = await self.connect(target, lambda connection: None, lambda connection: None)
-        host = health.host or target.address
+        if connection.closed:
+            raise UpstreamError(502, "closed_before_reply")
+        host = health.host or ("localhost" if target.path else target.address)
         head = f"GET {health.path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: gatewayd-health\r\nconnection: close\r\n\r\n"
         try:
             connection.send_request(head.encode(), _ProbeReceiver(ended), b"GET", True)

@@ -18,6 +18,7 @@ from gatewayd.gateway.snapshot import ChainLink, Snapshot
 from gatewayd.handlers.proxy import path_rewriter
 from gatewayd.rfc.headers import is_withheld
 from gatewayd.rfc.host import check_host
+from gatewayd.rfc.methods import METHODS
 from gatewayd.rfc.path import PathRules
 from gatewayd.rfc.target import parse_target
 
@@ -96,8 +97,8 @@ class Explanation:
         if self.service:
             yield f"  sent      {self.method} {self.upstream_path}  host {self.upstream_host}"
         for target in self.targets:
-            state = {True: "available", False: "not available", None: "not resolved yet"}[target.available]
-            yield f"  target    {target.address} weight {target.weight} {state}"
+            state = {True: "", False: " not available", None: " not resolved yet"}[target.available]
+            yield f"  target    {target.address} weight {target.weight}{state}"
 
 
 def explain(
@@ -140,6 +141,8 @@ def _exchange(snapshot: Snapshot, said: Explanation, headers: Sequence[tuple[str
     exchange = Exchange()
     exchange.listener, exchange.client = said.listener, said.client
     exchange.method = said.method.encode()
+    if exchange.method not in METHODS:
+        raise RequestError(501, "method_not_implemented", "the method is not known here")
     rules = PathRules(paths.encoded_slash, paths.semicolon, paths.empty_segments)
     scheme, authority, exchange.path, exchange.query = parse_target(exchange.method, said.url.encode(), rules)
     exchange.scheme = scheme or exchange.scheme

@@ -19,6 +19,7 @@ from gatewayd.gateway.conditions import Conditions
 from gatewayd.gateway.template import Template, host_name, parse_host, parse_template
 from gatewayd.gateway.tree import Candidate, Entry, Table
 from gatewayd.rfc.headers import is_field_value, is_token
+from gatewayd.rfc.methods import METHODS
 
 T = TypeVar("T")
 
@@ -335,6 +336,9 @@ def _faults(spec: RouteSpec, where: str) -> Iterator[Fault]:
         elif not is_token(method.encode()) or method != method.upper():
             hint = "methods are case-sensitive (RFC 9110 §9.1)"
             yield Fault(f"{where}.methods", "not a method", repr(method), "GET, POST, …", hint)
+        elif method.encode() not in METHODS:
+            known = ", ".join(sorted(name.decode() for name in METHODS - NEVER_IMPLIED))
+            yield Fault(f"{where}.methods", "no method known here: it is answered 501", repr(method), known)
     for name, value in spec.headers.items():
         if not is_token(name.encode()) or name != name.lower():
             yield Fault(f"{where}.headers", "a header's name is a token in lower case", repr(name))

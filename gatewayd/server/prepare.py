@@ -14,7 +14,7 @@ from gatewayd.config.load import load
 from gatewayd.config.model import Document
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.observe import metrics
-from gatewayd.server.sockets import CONTROL, AddressError, Wanted, key_of, path_of, place, probe
+from gatewayd.server.sockets import CONTROL, AddressError, Place, Wanted, key_of, path_of, place, probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,34 @@ def _addresses(document: Document, held: Collection[str]) -> list[Fault]:
         reason = "" if key_of(name, listener.address) in held else _why_not(listener.address)
         if reason:
             faults.append(Fault(path_of(name), f"cannot listen there: {reason}", found=listener.address))
+    return faults + _overlapping(document)
+
+
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+
+def _overlapping(document: Document) -> list[Fault]:
+    """Addresses that are one for the kernel: the same port under two names, or under a name and the wildcard."""
+    faults = []
+    seen: list[tuple[Place, str]] = []
+    for name, listener in wanted(document).items():
+        try:
+            here = place(listener.address)
+        except AddressError:
+            continue  # said elsewhere
+        for other, its_name in seen:
+            if _overlap(here, other):
+                faults.append(Fault(path_of(name), f"it overlaps with {path_of(its_name)}", found=listener.address))
+        seen.append((here, name))
     return faults
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    if one.path or other.path or one.family != other.family or not one.where[1]:
+        return False
+    return one.where[1] == other.where[1] and (
+        one.where[0] == other.where[0] or one.where[0] in _ANYWHERE or other.where[0] in _ANYWHERE
+    )
 
 
 def _why_not(address: str) -> str:

@@ -28,7 +28,7 @@ from gatewayd.server.crew import Crew
 from gatewayd.server.generations import Generations, drain_of
 from gatewayd.server.notify import Notifier
 from gatewayd.server.prepare import Rules
-from gatewayd.server.process import SIGNALS
+from gatewayd.server.process import SIGNALS, StartError
 from gatewayd.server.sockets import SocketStore
 
 _log = logging.getLogger(__name__)
@@ -185,6 +185,11 @@ class Supervisor:
                 _log.info("took over from the daemon before")
         except (GatewaydError, OSError) as error:
             self._failure = error
+            self._stop.set()
+            return
+        except Exception as error:
+            _log.exception("the start broke")
+            self._failure = StartError(f"it broke: {type(error).__name__}")
             self._stop.set()
             return
         pid_file.move("", self._generations.document.gateway.pid_file)

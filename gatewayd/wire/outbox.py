@@ -13,10 +13,11 @@ import asyncio
 class Outbox:
     """What a worker's connections want to write. Heads and whole messages go through it; streams go past it."""
 
-    __slots__ = ("_pending",)
+    __slots__ = ("_pending", "turn")
 
     def __init__(self) -> None:
         self._pending: list[tuple[asyncio.Transport, bytes]] = []
+        self.turn = 0  # counts the flushes: what was given in the present turn is not written yet
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write `data` before the loop waits again."""
@@ -35,6 +36,7 @@ class Outbox:
     def flush(self) -> None:
         """Write what is pending. Whatever ends or takes over a connection calls this first."""
         pending, self._pending = self._pending, []
+        self.turn += 1
         for transport, data in pending:
             if not transport.is_closing():
                 try:

@@ -11,16 +11,10 @@ from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange
 from gatewayd.errors import RequestError
 from gatewayd.rfc.headers import FORBIDDEN_CONNECTION_OPTIONS, WITHHELD, connection_options
 from gatewayd.rfc.host import check_host
+from gatewayd.rfc.methods import METHODS
 from gatewayd.rfc.path import PathRules, is_plain
 from gatewayd.rfc.target import parse_target
 from gatewayd.wire.fields import Field, FieldLines, Withheld
-
-METHODS = frozenset(
-    b"GET HEAD POST PUT DELETE PATCH OPTIONS TRACE CONNECT QUERY ACL BIND CHECKOUT COPY LINK LOCK MERGE MKACTIVITY "
-    b"MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK UNLOCK "
-    b"UNSUBSCRIBE".split()
-)
-"""Methods that routes can be made for; others are answered 501."""
 
 _VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}

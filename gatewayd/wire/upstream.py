@@ -64,7 +64,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_head", "_interim", "_max_head", "_max_headers", "_method", "_on_free", "_on_lost", "_outbox", "_reader",
-        "_request_ended", "buffer", "closed", "idle_since", "paused", "phase", "receiver", "served", "transport",
+        "_request_ended", "_turn", "buffer", "closed", "idle_since", "paused", "phase", "receiver", "served",
+        "transport",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader: BodyReader = None  # type: ignore[assignment]
         self._request_ended = True
         self._interim = 0
+        self._turn = 0
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection served={self.served} {'closed' if self.closed else 'open'} phase={self.phase}>"
@@ -107,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = method
         self._request_ended = ended
         self._interim = 0
+        self._turn = self._outbox.turn
         self._outbox.write(self.transport, head)
 
     def send_body(self, data: bytes, chunked: bool) -> None:
@@ -195,6 +198,9 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         phase = self.phase
         if phase == HEAD:
+            if self._turn == self._outbox.turn:  # nothing of the request is written yet: this is no reply to it
+                self._fail(UpstreamError(502, "closed_before_reply", "always"))
+                return
             self._heads(self.buffer + data if self.buffer else data)
         elif phase == BODY:
             self._body(data)

@@ -98,7 +98,7 @@ def test_a_proxied_request():
         "  policy 2  partners (cors, observe, fails open)",
         "  answer    service policies → upstream policies",
         "  sent      GET /internal/policies/42?full=1  host the target's address",
-        "  target    127.0.0.1:9000 weight 3 available",
+        "  target    127.0.0.1:9000 weight 3",
         "  target    later:80 weight 1 not resolved yet",
     ]
     assert (explanation.status, explanation.service, explanation.upstream) == (0, "policies", "policies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gatewayd.core.exchange import Headers
 from gatewayd.errors import UpstreamError
 from gatewayd.wire.heads import ReplyHead
+from gatewayd.wire.outbox import Outbox
 from gatewayd.wire.upstream import MAX_INTERIM, UpstreamConnection
 from tests.wire.transports import FakeTransport, PromptOutbox
 
@@ -263,6 +265,26 @@ def test_bytes_between_two_requests_close_the_connection() -> None:
     assert scene.kept
     scene.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
     assert scene.lost == [scene.connection]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_bytes_from_before_the_request_was_written_are_no_reply_to_it(method: bytes) -> None:
+    async def test() -> None:
+        outbox = Outbox()
+        lost: list[UpstreamConnection] = []
+        connection = UpstreamConnection(lambda _: None, lost.append, outbox=outbox)
+        transport = FakeTransport()
+        connection.connection_made(transport)
+        heard = Recorded()
+        connection.send_request(b"request", heard, method, True)
+        connection.data_received(OK + b"content-length: 5\r\n\r\nstale")
+        assert heard.head is None
+        assert heard.error is not None
+        assert (heard.error.status, heard.error.retry) == (502, "always")
+        await asyncio.sleep(0)
+        assert (transport.written, lost) == (b"", [connection])
+
+    asyncio.run(test())
 
 
 def test_one_connection_serves_many() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +12,14 @@ from gatewayd.wire.upstream import UpstreamConnection
 from tests.support.edge import WAIT, EdgeThread
 
 
-def until(condition: Callable[[], Any], why: str = "the condition did not come true") -> None:
+def until(condition: Callable[[], Any]) -> None:
     """Wait for what another thread brings about; never a measure of speed."""
-    last = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < last, why
-        time.sleep(0.002)
+    pause = threading.Event()
+    for _ in range(int(WAIT / 0.002)):
+        if condition():
+            return
+        pause.wait(0.002)
+    raise AssertionError("the condition did not come true")
 
 
 class TimedEdge(EdgeThread):

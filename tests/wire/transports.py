@@ -51,5 +51,6 @@ class PromptOutbox(Outbox):
     """Writes at once, without a loop."""
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        self.turn += 1
         if not transport.is_closing():
             transport.write(data)
