@@ -277,6 +277,8 @@ class Forward:
     def reply_failed(self, error: UpstreamError) -> None:
         """The attempt failed: try again, or tell the caller."""
         now = self.service.clock.monotonic()
+        if self.target is not None:
+            self.target.complain(str(error), now)
         if self.replying:
             self._leave()
             self.exchange.reason = error.reason

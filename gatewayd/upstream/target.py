@@ -5,10 +5,15 @@ A configured name that resolves to several addresses stands for several targets,
 
 from __future__ import annotations
 
+import logging
 from hashlib import blake2b
 from typing import Any
 
 from gatewayd.config.address import Address
+
+COMPLAIN_EVERY = 60.0
+"""Seconds between two messages about one target's failures."""
+_log = logging.getLogger(__name__)
 
 
 class Target:
@@ -18,6 +23,7 @@ class Target:
         "address",
         "available",
         "back_at",
+        "complained",
         "ejected_until",
         "ejections",
         "ejections_in_row",
@@ -70,6 +76,7 @@ class Target:
         self.rested = 0.0  # seconds its last ejection lasts
         self.back_at = 0.0  # when its last ejection ended
         self.ramp_from = 0.0  # when its slow start began; 0.0: none goes on
+        self.complained = -COMPLAIN_EVERY  # when the log last said why an attempt failed
         self.requests = 0  # attempts begun
         self.failures = 0
         self.ejections = 0
@@ -98,6 +105,12 @@ class Target:
             "ejected_for": round(max(self.ejected_until - now, 0.0), 3),
             "probe": probe,
         }
+
+    def complain(self, why: str, now: float) -> None:
+        """Say in the daemon's log why an attempt failed: the first time, then once a minute at most."""
+        if now - self.complained >= COMPLAIN_EVERY:
+            self.complained = now
+            _log.warning("target %s at %s: %s", self.address, self.place, why)
 
     def __repr__(self) -> str:
         state = "available" if self.available else "unavailable"

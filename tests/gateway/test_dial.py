@@ -14,7 +14,7 @@ import uvloop
 
 from gatewayd.config import address, model
 from gatewayd.config.load import decode
-from gatewayd.errors import UpstreamError
+from gatewayd.errors import ConfigError, UpstreamError
 from gatewayd.gateway.dial import Dialler
 from gatewayd.upstream.target import Target
 from gatewayd.wire.outbox import Outbox
@@ -22,7 +22,7 @@ from gatewayd.wire.upstream import UpstreamConnection
 from tests.support.edge import EdgeThread, proxied
 from tests.support.raw import Caller
 from tests.support.targets import UnixUpstream
-from tests.support.upstream import OK, Peer, ScriptedUpstream, answer
+from tests.support.upstream import OK, Peer, ScriptedUpstream
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -93,8 +93,6 @@ def test_a_handshake_that_fails(said: bytes) -> None:
 
 
 def test_files_that_are_no_good_are_found_when_it_is_made() -> None:
-    from gatewayd.errors import ConfigError
-
     with pytest.raises(ConfigError) as caught:
         dialler(tls={"ca": "/missing"})
     assert [fault.path for fault in caught.value.faults] == ["tls.ca"]
@@ -212,14 +210,3 @@ def test_probes_decide_who_serves() -> None:
             ill.clear()
             edge.until(lambda: found.available)
             assert caller.ask().status == 200
-
-
-def test_probes_end_with_the_edge() -> None:
-    with ScriptedUpstream(answer()) as up:
-        made = proxied(up.port)
-        made["upstreams"]["up"]["active_health"] = {"path": "/ready", "interval": "20ms"}
-        with EdgeThread(made) as edge:
-            edge.until(lambda: len(up.peers) >= 3)
-        asked = len(up.peers)
-        assert up.peers[-1].read_to_end() == b""
-        assert len(up.peers) == asked

@@ -87,6 +87,8 @@ class EdgeThread:
     def apply(self, document: dict[str, Any]) -> None:
         """Reload: serve `document` from now on."""
         document.setdefault("listeners", self.document["listeners"])
+        for listener in document["listeners"].values():
+            listener.setdefault("address", "127.0.0.1:0")
         document.setdefault("access_log", {"enabled": False})
         generation = self.edge.status()["generation"] + 1
         slots = {name: at for at, name in enumerate(document.get("routes", {}), 1)}

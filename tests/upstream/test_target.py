@@ -73,3 +73,13 @@ def test_repr_says_where_and_how_it_is():
     assert repr(target) == "<Target 10.0.0.0:80 at 10.0.0.0:80 available in_flight=0>"
     target.available = False
     assert "unavailable" in repr(target)
+
+
+def test_failures_are_explained_in_the_log_but_not_each(caplog):
+    (target,) = make_targets(1)
+    for now in (0.0, 10.0, 59.0, 60.0, 61.0):
+        target.complain(f"502 tls_failed: {now}", now)
+    assert [record.getMessage() for record in caplog.records] == [
+        "target 10.0.0.0:80 at 10.0.0.0:80: 502 tls_failed: 0.0",
+        "target 10.0.0.0:80 at 10.0.0.0:80: 502 tls_failed: 60.0",
+    ]

@@ -42,7 +42,7 @@ def respond(peer: Peer, method: bytes, token: bytes, dice: random.Random) -> boo
     ]  # fmt: skip
     kind = dice.random()
     if kind < 0.05:
-        threading.Event().wait(0.25)  # about when the service's timeout passes: if it is too late now, it must reach nobody
+        threading.Event().wait(0.25)  # about when the service's timeout passes: what is late must reach nobody
         peer.send(sized + body)
         return True
     if kind < 0.5:
