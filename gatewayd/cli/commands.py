@@ -71,6 +71,7 @@ def _path(context: click.Context) -> str:
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_config_option
 @click.option("-t", "--test", is_flag=True, help="Only check the configuration.")
+@click.version_option(__version__, "-V", "--version", prog_name="gatewayd")
 @click.pass_context
 def cli(context: click.Context, test: bool) -> None:
     """An API gateway: proxies HTTP to services by the routes of a configuration file."""

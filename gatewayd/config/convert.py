@@ -27,6 +27,8 @@ S = TypeVar("S", bound=Struct)
 Extra = Mapping[str, Any]
 """What `Meta(extra=…)` says beside the type: `gt`, `ge`, `le` of unit types, `allowed` in words, `file`."""
 
+_LARGEST = 2**63 - 1
+"""Beyond it a number cannot be handed to the workers."""
 _COMMON = tuple(PolicyTable.__struct_fields__)
 
 
@@ -217,7 +219,8 @@ class _Walk:
         value = self._number_of(value, key)
         if not _fits(info, value):
             return self._wrong(info, value, key, extra)
-        return value if in_range(info, value) else self._wrong(info, value, key, extra, "out of range")
+        sound = in_range(info, value) and abs(value) <= _LARGEST
+        return value if sound else self._wrong(info, value, key, extra, "out of range")
 
     def _bool(self, info: inspect.BoolType, value: Any, key: Key, extra: Extra) -> Any:
         value = self._number_of(value, key)
