@@ -41,6 +41,7 @@ class Acceptor:
         self._servers: list[asyncio.AbstractServer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._trusted = CidrSet(listener.trusted_proxies)
+        self.handshake_timeout = 10.0
 
     @property
     def closed(self) -> bool:
@@ -69,6 +70,12 @@ class Acceptor:
             self.contexts.adopt(contexts)
         return changed
 
+    def wait_for_handshakes(self, seconds: float) -> bool:
+        """How long TLS handshakes and PROXY headers may take; True if the sockets have to be opened again for it."""
+        changed = self.handshake_timeout != seconds
+        self.handshake_timeout = seconds
+        return changed and self.contexts is not None and bool(self._servers)
+
     async def open(self, sock: socket.socket, factory: Factory) -> None:
         """Accept on `sock`, which is the acceptor's from now on."""
         self._factory = factory
@@ -95,9 +102,6 @@ class Acceptor:
         create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
         server = await create(self._factory, **options)
         self._servers.append(server)
-
-    handshake_timeout = 10.0
-    """Seconds for TLS handshakes and PROXY headers; set from `timeouts.handshake`."""
 
     async def close(self) -> None:
         """Take what is queued, then accept no more."""

@@ -145,7 +145,7 @@ class Edge:
         for name, commit in commits.items():
             self._take_back(name)
             acceptor, reopen = commit(self._acceptors.get(name))
-            acceptor.handshake_timeout = document.timeouts.handshake
+            reopen = acceptor.wait_for_handshakes(document.timeouts.handshake) or reopen
             self._acceptors[name] = acceptor
             scheme = b"http" if acceptor.contexts is None else b"https"
             state = self._listeners.get(name)

@@ -27,7 +27,8 @@ _versions = st.sampled_from(
 _odd_starts = st.tuples(_methods, _targets, st.one_of(st.just(b"HTTP/1.1"), _versions)).map(b" ".join)
 
 _framings = st.sampled_from(
-    [b"Content-Length: 0", b"Content-Length: 5", b"Content-Length: 11", b"Content-Length: 44", b"Content-Length: 005",
+    [b"Content-Length: 0", b"Content-Length: 5", b"Content-Length: 11", b"Content-Length: %d" % len(SMUGGLED),
+     b"Content-Length: %d" % len(b"0\r\n\r\n" + SMUGGLED), b"Content-Length: 005",
      b"Content-Length: +5", b"Content-Length: 5, 5", b"Content-Length: 5,6", b"Content-Length:", b"Content-Length: 0x5",
      b"Content-Length: 5 ", b"Content-Length:5", b"Content-Length : 5", b"Content-Length: -1", b"Content_Length: 5",
      b"content-length: 5", b"CONTENT-LENGTH: 6", b"Content-Length: 99999999999999999999", b"Content-Length:\t5",
@@ -44,6 +45,7 @@ _framings = st.sampled_from(
 _fields = st.sampled_from(
     [b"Accept: */*", b"X-A: b", b"X-A:b", b"X-A: \t b \t", b"X-A:", b"x-a: \xe4", b"X_A: b", b"X-Empty: ",
      b"Cookie: a=b", b"Connection: close", b"Connection: keep-alive", b"Connection: X-A", b"Connection: x-a, close",
+     b"Connection: X-A\r\nX-A: b", b"X-A: b\r\nConnection: keep-alive, x-a", b"Connection: X-A\r\nx-a:c\r\nX-B: d",
      b"Connection: Content-Length", b"Connection: Transfer-Encoding", b"Connection: host", b"Connection: ,",
      b"Connection: upgrade\r\nUpgrade: websocket", b"Connection: Upgrade\r\nUpgrade: h2c", b"Upgrade: websocket",
      b"Expect: 100-continue", b"Expect: x", b"Host: a", b"Host: b", b"Host : a", b"Via: 1.1 x", b"Forwarded: for=x",
@@ -62,7 +64,8 @@ _sizes = st.sampled_from(
      b"g", b"5;\xe4", b"5\t"]
 )  # fmt: skip
 _ends = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b""])
-_chunks = st.tuples(st.one_of(st.just(b"5"), _sizes), _ends, st.just(b"hello"), _ends).map(b"".join)
+_whole = st.just(b"%x\r\n%b\r\n" % (len(SMUGGLED), SMUGGLED))
+_chunks = _whole | st.tuples(st.one_of(st.just(b"5"), _sizes), _ends, st.just(b"hello"), _ends).map(b"".join)
 _lasts = st.sampled_from(
     [b"0\r\n\r\n", b"0\r\n\r\n", b"0\r\nX-Sum: 1\r\n\r\n", b"0\r\nContent-Length: 5\r\n\r\n", b"0\n\n", b"00\r\n\r\n",
      b"0\r\nX : 1\r\n\r\n", b"0\r\n x\r\n\r\n", b"0;x\r\n\r\n", b"0\r\n\n", b"-0\r\n\r\n", b"0\r\nX: 1\nY: 2\r\n\r\n",
