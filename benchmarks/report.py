@@ -191,7 +191,7 @@ def markdown(document: Result, titles: dict[str, str], pictures: Sequence[str] =
     parts += [f"- {line}" for line in machine_lines(document)]
     parts += [
         "",
-        "How it is measured and what it does not say: [docs/benchmarks.md](../../docs/benchmarks.md).",
+        "How it is measured and what it does not say: [docs/benchmarks.md](../../../docs/benchmarks.md).",
         "",
     ]
     for result in document["scenarios"]:
