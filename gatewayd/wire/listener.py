@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatewayd.config.model import Limits, Timeouts
 from gatewayd.core.cidr import CidrSet
@@ -84,7 +84,7 @@ class ListenerState:
 
     __slots__ = (
         "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "outbox", "request_ids",
-        "scheme", "settings", "tally", "tunnels",
+        "scheme", "settings", "tally",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +110,6 @@ class ListenerState:
         self.clock: Clock = clock or SystemClock()
         self.draining = False
         self.connections: set[DownstreamConnection] = set()
-        self.tunnels: set[Any] = set()
         self.request_ids = request_ids()
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 
+TOGETHER = 16 * 1024
+"""Bytes of a head and the body behind it that are copied into one write; more goes out in pieces."""
+
 
 class Outbox:
     """What a worker's connections want to write. Heads and whole messages go through it; streams go past it."""
@@ -32,6 +35,14 @@ class Outbox:
             self.flush()
         if not transport.is_closing():
             transport.write(data)
+
+    def follow(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write `data` behind a head: together with it if it came last and still waits here, else at once."""
+        pending = self._pending
+        if pending and pending[-1][0] is transport and len(pending[-1][1]) + len(data) <= TOGETHER:
+            pending[-1] = (transport, pending[-1][1] + data)
+        else:
+            self.write_now(transport, data)
 
     def flush(self) -> None:
         """Write what is pending. Whatever ends or takes over a connection calls this first."""

@@ -115,7 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send_body(self, data: bytes, chunked: bool) -> None:
         """Send body bytes, never empty."""
         if not self.closed:
-            self._outbox.write_now(self.transport, chunk(data) if chunked else data)
+            self._outbox.follow(self.transport, chunk(data) if chunked else data)
 
     def end_request(self, trailers: Headers, chunked: bool) -> None:
         """The request is complete."""

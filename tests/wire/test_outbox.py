@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from gatewayd.wire.outbox import Outbox
+from gatewayd.wire.outbox import TOGETHER, Outbox
 
 
 class Transport:
@@ -90,5 +90,28 @@ def test_what_is_written_during_a_flush_is_not_lost() -> None:
         outbox.flush()
         await asyncio.sleep(0)
         assert other.written == [b"answer to x"]
+
+    asyncio.run(run())
+
+
+def test_a_body_goes_out_with_the_head_it_follows() -> None:
+    one, other = transports(2)
+
+    async def run() -> None:
+        outbox = Outbox()
+        outbox.write(one, b"head")
+        outbox.follow(one, b"body")
+        assert one.written == []
+        await asyncio.sleep(0)
+        assert one.written == [b"headbody"]
+        outbox.follow(one, b"more")
+        assert one.written == [b"headbody", b"more"]
+        outbox.write(one, b"head")
+        outbox.write(other, b"head")
+        outbox.follow(one, b"body")  # behind everything pending
+        assert (one.written[2:], other.written) == ([b"head", b"body"], [b"head"])
+        outbox.write(one, b"head")
+        outbox.follow(one, b"x" * TOGETHER)
+        assert one.written[4:] == [b"head", b"x" * TOGETHER]
 
     asyncio.run(run())
