@@ -24,6 +24,7 @@ from benchmarks.processes import (
     session_pids,
     wait_until,
 )
+from tests.support.daemon import wait_for
 
 pytestmark = pytest.mark.process
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(600)"
@@ -42,7 +43,7 @@ def test_a_program_and_all_it_started_are_stopped(tmp_path):
         running = family(processes, tmp_path)
         assert len(running.pids()) == 2
         running.stop(timeout=0.2)
-        assert session_pids(running.popen.pid) == []
+        wait_for(lambda: session_pids(running.popen.pid) == [], "killed processes take a moment to go")
         running.stop()
 
 
