@@ -191,14 +191,20 @@ class Exchange:
         """
         self.status = status
         route = self.route
-        if route is not None and route.reply:
-            try:
-                for hook in route.reply:
-                    hook(self, headers)
-            except Exception:
-                _log.exception("a reply hook of route %s failed; the reply is broken off", route.name)
-                self.reason = "reply_hook_failed"
-                self.downstream.abort()
-                return
+        if route is not None and route.reply and not self.pass_reply_hooks(headers):
+            return
         headers.append((b"x-request-id", self.request_id))
         self.downstream.start_reply(status, headers, length, first)
+
+    def pass_reply_hooks(self, headers: Headers) -> bool:
+        """Let the route's reply hooks change `headers`; False if one failed, and the reply is broken off."""
+        assert self.route is not None
+        try:
+            for hook in self.route.reply:
+                hook(self, headers)
+        except Exception:
+            _log.exception("a reply hook of route %s failed; the reply is broken off", self.route.name)
+            self.reason = "reply_hook_failed"
+            self.downstream.abort()
+            return False
+        return True

@@ -140,9 +140,6 @@ class Forward:
         else:
             self.deadline = self.stop_at
 
-    def _wait_on_from_now(self) -> None:
-        self._wait_on(self.service.clock.monotonic())
-
     # -- the request's body (BodySink) --------------------------------------------------------------------------
 
     def body(self, data: bytes) -> None:
@@ -158,7 +155,7 @@ class Forward:
         if self.replayable:
             self._keep_within_limit()
         if self.replying:
-            self._wait_on_from_now()
+            self._wait_on(self.service.clock.monotonic())
         elif self.send_watch is None:
             self.deadline = self.stop_at
 
@@ -169,7 +166,7 @@ class Forward:
         if self.connection is not None:
             self.connection.end_request(trailers, self.chunked)
             if self.send_watch is None:
-                self._wait_on_from_now()
+                self._wait_on(self.service.clock.monotonic())
 
     def caller_gone(self) -> None:
         """The caller left: so does the request, and the target is not to blame."""
@@ -201,7 +198,7 @@ class Forward:
         connection = self._ours()
         if connection is not None:
             connection.resume_reply()
-            self._wait_on_from_now()
+            self._wait_on(self.service.clock.monotonic())
 
     def expire(self, now: float) -> None:
         """A timeout of the service has passed, or it is time to look whether the target takes the request."""
@@ -263,7 +260,7 @@ class Forward:
 
     def reply_body(self, data: bytes) -> None:
         """More of the reply."""
-        self._wait_on_from_now()
+        self._wait_on(self.service.clock.monotonic())
         self.exchange.downstream.send_body(data)
 
     def reply_end(self, trailers: Headers) -> None:
@@ -298,7 +295,11 @@ class Forward:
             return
         self._settle(False, self.service.clock.monotonic())
         exchange.status = 101
-        headers = [*head.headers, (b"via", self.service.via), (b"x-request-id", exchange.request_id)]
+        headers = [*head.headers, (b"via", self.service.via)]
+        if not exchange.pass_reply_hooks(headers):
+            connection.drop()
+            return
+        headers.append((b"x-request-id", exchange.request_id))
         downstream: Any = exchange.downstream
         transport, early = downstream.upgrade(headers, protocol)
         tunnel = Tunnel(
@@ -329,7 +330,7 @@ class Forward:
         """The target reads on."""
         self.exchange.downstream.resume_body()
         self.send_watch = None
-        self._wait_on_from_now()
+        self._wait_on(self.service.clock.monotonic())
 
     # -- endings --------------------------------------------------------------------------------------------------
 

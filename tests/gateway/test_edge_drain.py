@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -186,8 +187,9 @@ def test_a_tunnel_lasts_to_the_deadline() -> None:
     def script(peer: Peer) -> None:
         peer.read_head()
         peer.send(b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-        while data := peer.sock.recv(1000):
-            peer.send(data)
+        with contextlib.suppress(ConnectionError):
+            while data := peer.sock.recv(1000):
+                peer.send(data)
 
     with ScriptedUpstream(script) as up, leaving(proxied(up.port)) as it, Caller(it.edge.port) as caller:
         caller.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")

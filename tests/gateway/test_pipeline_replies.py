@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -78,6 +79,43 @@ def test_a_reply_hook_that_fails_breaks_the_reply_off(monkeypatch, caplog, reply
                 assert ended.wait(20), "what nobody waits for is not read to its end"
                 assert target.pool.open == 0
             assert target.in_flight == 0
+            assert recorded(edge).tokens[metrics.FAILURES] == {"reply_hook_failed": 1}
+
+
+SWITCHED = b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\nserver: x\r\n\r\n"
+ASKING = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+
+
+def tunnelling(peer: Peer) -> None:
+    """A script that switches protocols and echoes."""
+    peer.read_head()
+    peer.send(SWITCHED)
+    with contextlib.suppress(ConnectionError):
+        while data := peer.sock.recv(1000):
+            peer.send(data)
+
+
+def test_reply_hooks_run_on_an_upgrade_too(monkeypatch):
+    with ScriptedUpstream(tunnelling) as up:
+        made = guarded(monkeypatch, proxied(up.port), one=Hooks(reply=mark))
+        with EdgeThread(made) as edge, Caller(edge.port) as caller:
+            caller.send(ASKING)
+            head = caller.sock.recv(1000)
+            assert head.startswith(b"HTTP/1.1 101 ")
+            assert b"\r\nx-marked: 101\r\n" in head
+            caller.send(b"hello")
+            assert caller.sock.recv(1000) == b"hello"
+
+
+def test_an_upgrade_whose_reply_hook_fails_is_none(monkeypatch, caplog):
+    with ScriptedUpstream(tunnelling) as up:
+        made = guarded(monkeypatch, proxied(up.port), one=Hooks(reply=fail_at_reply))
+        with caplog.at_level(logging.CRITICAL), EdgeThread(made) as edge, Caller(edge.port) as caller:
+            caller.send(ASKING)
+            assert caller.to_end() == b""
+            edge.until(lambda: edge.edge.connections == 0)
+            (target,) = edge.edge._upstreams["up"].targets
+            assert (target.in_flight, target.pool.open) == (0, 0)
             assert recorded(edge).tokens[metrics.FAILURES] == {"reply_hook_failed": 1}
 
 
