@@ -90,7 +90,7 @@ def tunnelling(peer: Peer) -> None:
     """A script that switches protocols and echoes."""
     peer.read_head()
     peer.send(SWITCHED)
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):
         while data := peer.sock.recv(1000):
             peer.send(data)
 
