@@ -102,6 +102,7 @@ class Gateway(Section, frozen=True):
     policies: list[str] = field(default_factory=list)  # instances applied to every route
     drain_timeout: Duration = Duration(30)  # after SIGTERM: exchanges still running then are cut off
     drain_idle_grace: Duration = Duration(5)  # while draining: idle connections are closed only after this
+    state_dir: File = ""  # what must outlive the daemon; "": $STATE_DIRECTORY, else ~/.local/state/gatewayd
     pid_file: File = ""  # where the supervisor writes its process id; "": nowhere
     paths: Paths = Paths()  # odd spellings of request paths
 
@@ -326,6 +327,23 @@ class PolicyTable(Section, frozen=True):
     failure: Literal["closed", "open"] = "closed"  # open: let exchanges pass if the policy itself fails
 
 
+class Identity(Section, frozen=True):
+    """Who consumers are and how what they show is checked; policies such as `api_key` ask for it."""
+
+    environment: Annotated[str, Meta(pattern=r"^[a-z0-9]{1,16}$")] = "live"  # second part of API keys: gw_live_…
+    pepper: str = ""  # secret that keys the hashes of API keys; at least 32 characters; needed by api_key
+    consumers_file: File = ""  # more consumers, one JSON object per line; "": only those of [consumers]
+    realm: FieldValue = "gatewayd"  # named in WWW-Authenticate
+
+
+class Redis(Section, frozen=True):
+    """A Redis server that several machines share. Requests never wait for it."""
+
+    url: str = ""  # redis://host:6379/0, rediss:// with TLS, unix:///path; "": none
+    timeout: Span = Duration(0.1)  # for connecting and for every answer
+    prefix: str = "gatewayd:"  # before every key
+
+
 class Document(Section, frozen=True):
     """A whole configuration."""
 
@@ -333,6 +351,8 @@ class Document(Section, frozen=True):
     gateway: Gateway = Gateway()  # the daemon as a whole
     control: Control = Control()  # probes and metrics
     access_log: AccessLog = AccessLog()  # one JSON line per exchange
+    identity: Identity = Identity()  # how consumers are known
+    redis: Redis = Redis()  # shared by several machines
     limits: Limits = Limits()  # what callers can use up
     timeouts: Timeouts = Timeouts()  # how long callers may take
     listeners: dict[Name, Listener] = field(default_factory=dict)  # where callers connect

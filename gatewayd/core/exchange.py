@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from gatewayd.core.identity import Identity
     from gatewayd.core.policy import Route
 
 _log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class Exchange:
         "headers",
         "host",
         "http_version",
+        "identity",
         "listener",
         "method",
         "params",
@@ -171,6 +173,7 @@ class Exchange:
         self.request_id = request_id
         self.started = started  # monotonic seconds, when the head was complete
         self.route: Route | None = None
+        self.identity: Identity | None = None  # who calls, once a policy has found out
         self.params: dict[str, bytes] | None = None  # the route's path parameters
         self.status = 0  # of the reply; 499 when the caller went away first
         self.code = ""  # problem code of a refusal made here

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from gatewayd.config.model import Document
+from gatewayd.core.arena import Arena
 from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.exchange import Exchange, Headers
+
+if TYPE_CHECKING:
+    from gatewayd.core.identity import Authenticator, Consumer
 
 T = TypeVar("T")
 
@@ -38,6 +43,22 @@ Handler = Callable[[Exchange], None]
 """Answers an exchange that every access hook let through."""
 
 
+class Limit(Protocol):
+    """One limit of an exchange. All limits of a route are asked before any is charged: one step for the caller."""
+
+    def room(self, exchange: Exchange, now: float) -> Reply | None:
+        """The refusal if there is no room for `exchange` at monotonic second `now`; charges nothing."""
+        ...
+
+    def take(self, exchange: Exchange, now: float) -> bool:
+        """Charge it; False, with nothing charged, if another worker took the last of it meanwhile."""
+        ...
+
+    def give_back(self, exchange: Exchange, now: float) -> None:
+        """Undo `take`, for another limit of the step refused."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What a policy does, None where it does nothing. `explain` is one line for `gatewayd explain`."""
@@ -46,6 +67,56 @@ class Hooks:
     reply: ReplyHook | None = None
     log: LogHook | None = None
     explain: str = ""
+    limit: Limit | None = None
+    """Decided together with the route's other limits, at the place of the first of them in ORDER."""
+    authenticate: Authenticator | None = None
+    """Of a policy that authenticates: the bare question, for policies that combine several. `access` asks it too."""
+    handler: Callable[[Handler], Handler] | None = None
+    """Wraps the route's handler: a policy that may answer in its stead, or ask it on behalf of several exchanges."""
+
+
+class Consumers(Protocol):
+    """All consumers of a generation and their credentials (`identity.consumers`)."""
+
+    def by_id(self, consumer: str) -> Consumer | None:
+        """The consumer of that id."""
+        ...
+
+    def by_credential(self, kind: str, key: bytes) -> Credential | None:
+        """The credential of `kind` ("key", "basic", "certificate", "token", "signature") found under `key`.
+
+        What `key` is depends on the kind: for API keys their keyed hash, never the key itself.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a consumer may show. Times are seconds since the epoch, 0 for no limit; `data` depends on the kind."""
+
+    consumer: Consumer
+    id: str
+    """For logs; tells nothing secret."""
+    not_before: float = 0.0
+    expires: float = 0.0
+    scopes: frozenset[str] = frozenset()
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Without `data`: it may hold secrets."""
+        return f"Credential({self.id!r})"
+
+
+class NoConsumers:
+    """No consumers at all."""
+
+    def by_id(self, consumer: str) -> Consumer | None:
+        """None."""
+        return None
+
+    def by_credential(self, kind: str, key: bytes) -> Credential | None:
+        """None."""
+        return None
 
 
 @dataclass(slots=True)
@@ -58,6 +129,17 @@ class BuildContext:
     """Name of the route it is built for."""
     clock: Clock = field(default_factory=SystemClock)
     kept: dict[tuple[str, str], Any] = field(default_factory=dict)
+    document: Document = field(default_factory=Document)
+    """The whole configuration, for sections that several policies share (`identity`, `redis`, …)."""
+    arena: Arena | None = None
+    """Memory shared by the workers; None where nothing is served (`check`, `explain`): policies then make their own."""
+    worker: int = 0
+    """Which worker this is, from 0; a cell of shared memory is written by one worker alone."""
+    workers: int = 1
+    """Cells a row of shared counters has, a power of two: `worker` is below it (`core.workers.columns`)."""
+    consumers: Consumers = field(default_factory=NoConsumers)
+    hooks_of: Callable[[str], Hooks] | None = None
+    """The hooks of another instance, for policies that combine. Raises `ConfigError`: none of that name, or a cycle."""
 
     def keep(self, name: str, make: Callable[[], T]) -> T:
         """The object `name` of this instance, carried over reloads (counters, pools); made on first use."""

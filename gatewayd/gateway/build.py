@@ -11,8 +11,10 @@ from gatewayd import policies
 from gatewayd.config import model
 from gatewayd.config.faults import Locate, nowhere
 from gatewayd.config.model import Document
+from gatewayd.core.arena import Arena
 from gatewayd.core.clock import Clock, SystemClock
-from gatewayd.core.policy import Handler, Route
+from gatewayd.core.policy import BuildContext, Handler, Route
+from gatewayd.core.workers import columns
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway import chains
 from gatewayd.gateway.dial import Dialler
@@ -42,6 +44,9 @@ class Ground:
     """Row in shared memory of each route."""
     kept: dict[tuple[str, str], Any] = field(default_factory=dict)
     """What policies keep over reloads (`BuildContext.keep`)."""
+    arena: Arena | None = None
+    """What workers share; None where nothing is served."""
+    worker: int = 0
     outbox: Outbox = field(default_factory=Outbox)
     locate: Locate = nowhere
 
@@ -84,12 +89,11 @@ class _Build:
         self.upstreams: dict[str, UpstreamGroup] = {}
         self.services: dict[tuple[object, ...], proxy.ProxyService] = {}
         self.via = Via(document.gateway.name)
+        self.columns = columns(document)
 
     def snapshot(self, generation: int) -> Snapshot:
         document = self.document
-        self.links, faults = chains.build_links(
-            document.policies, self.ground.clock, self.ground.kept, self.ground.locate
-        )
+        self.links, faults = chains.build_links(document.policies, self._context, self.ground.locate)
         self.faults.extend(faults)
         for name, upstream in document.upstreams.items():
             self._gather(lambda n=name, u=upstream: self._upstream(n, u))  # type: ignore[misc]
@@ -100,6 +104,18 @@ class _Build:
         if self.faults:
             raise ConfigError(self.faults)
         return snapshot
+
+    def _context(self, instance: str) -> BuildContext:
+        ground, workers = self.ground, self.columns
+        return BuildContext(
+            instance,
+            clock=ground.clock,
+            kept=ground.kept,
+            document=self.document,
+            arena=ground.arena,
+            worker=min(ground.worker, workers - 1),
+            workers=workers,
+        )
 
     def _gather(self, step: Callable[[], None]) -> None:
         try:
@@ -198,7 +214,7 @@ class _Build:
         route.body_limit = self.document.limits.body if config.body is None else config.body
         route.upgrades = frozenset(protocol.lower().encode() for protocol in config.upgrades)
         links = chains.chain(self.links, self.document, config)
-        chains.attach(route, links)
+        chains.attach(route, links, self.ground.clock.monotonic)
         snapshot.routes[name] = route
         snapshot.chains[name] = links
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from msgspec import Struct
@@ -13,11 +15,11 @@ from gatewayd.config import model
 from gatewayd.config.convert import convert_policy
 from gatewayd.config.faults import Locate, nowhere, placed
 from gatewayd.config.model import PolicyTable
-from gatewayd.core.clock import Clock
 from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.policy import AccessHook, BuildContext, Hooks, LogHook, ReplyHook, Route, Verdict
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway.snapshot import ChainLink
+from gatewayd.limits.step import Entry, one_step
 
 _log = logging.getLogger(__name__)
 
@@ -42,17 +44,46 @@ CONFIGS = _Configs()
 
 
 def build_links(
-    tables: dict[str, dict[str, Any]], clock: Clock, kept: dict[tuple[str, str], Any], locate: Locate = nowhere
+    tables: dict[str, dict[str, Any]], context: Callable[[str], BuildContext], locate: Locate = nowhere
 ) -> tuple[dict[str, ChainLink], list[Fault]]:
-    """Every instance of `[policies]`, built once, and all that is wrong with them."""
-    links: dict[str, ChainLink] = {}
-    faults: list[Fault] = []
-    for instance, table in tables.items():
+    """Every instance of `[policies]`, built once, and all that is wrong with them. `context` makes an instance's."""
+    links = _Links(tables, context, locate)
+    for instance in tables:
+        with contextlib.suppress(ConfigError):
+            links.link(instance)
+    return links.built, links.faults
+
+
+class _Links:
+    """Links in the making: one that combines others has them built first."""
+
+    def __init__(
+        self, tables: dict[str, dict[str, Any]], context: Callable[[str], BuildContext], locate: Locate
+    ) -> None:
+        self.built: dict[str, ChainLink] = {}
+        self.faults: list[Fault] = []
+        self._tables = tables
+        self._context = context
+        self._locate = locate
+        self._begun: set[str] = set()
+
+    def link(self, instance: str) -> ChainLink:
+        """The link of `instance`. Raises `ConfigError`, whose faults are gathered the first time."""
+        if instance in self.built:
+            return self.built[instance]
+        if instance not in self._tables:
+            raise ConfigError([Fault("", "no such instance", instance, ", ".join(sorted(self._tables)))])
+        if instance in self._begun:
+            raise ConfigError([Fault("", "it leads back to itself, or is wrong itself", instance)])
+        self._begun.add(instance)
+        context = self._context(instance)
+        context.hooks_of = lambda name: self.link(name).hooks
         try:
-            links[instance] = _build_link(instance, table, BuildContext(instance, clock=clock, kept=kept), locate)
+            self.built[instance] = _build_link(instance, self._tables[instance], context, self._locate)
         except ConfigError as error:
-            faults.extend(error.faults)
-    return links, faults
+            self.faults.extend(error.faults)
+            raise
+        return self.built[instance]
 
 
 def _build_link(instance: str, table: dict[str, Any], context: BuildContext, locate: Locate) -> ChainLink:
@@ -76,7 +107,7 @@ def _tempered(hooks: Hooks, instance: str, common: PolicyTable) -> Hooks:
         reply = None  # what it would add or remove is no verdict to record
     elif reply is not None and common.failure == "open":
         reply = _lenient_reply(reply, instance)
-    return Hooks(access, reply, hooks.log, hooks.explain)
+    return replace(hooks, access=access, reply=reply)
 
 
 def _lenient(hook: AccessHook, instance: str, observe: bool, fail_open: bool) -> AccessHook:
@@ -149,12 +180,20 @@ def chain(links: dict[str, ChainLink], document: model.Document, route: model.Ro
     return tuple(found)
 
 
-def attach(route: Route, links: tuple[ChainLink, ...]) -> None:
-    """Put the hooks of `links` on the compiled `route`."""
+def attach(route: Route, links: tuple[ChainLink, ...], monotonic: Callable[[], float]) -> None:
+    """Put the hooks of `links` on the compiled `route`. Limits are asked at the time that `monotonic` says."""
     access: list[tuple[str, AccessHook]] = []
     reply: list[ReplyHook] = []
     log: list[LogHook] = []
+    limits = [
+        Entry(link.instance, link.hooks.limit, link.mode == "observe", link.failure == "open")
+        for link in links
+        if link.hooks.limit is not None
+    ]
     for link in links:
+        if limits and link.hooks.limit is not None:
+            access.append(("", one_step(limits, monotonic)))
+            limits = []
         if link.hooks.access is not None:
             access.append((link.instance, link.hooks.access))
         if link.hooks.reply is not None:
@@ -162,3 +201,6 @@ def attach(route: Route, links: tuple[ChainLink, ...]) -> None:
         if link.hooks.log is not None:
             log.append(link.hooks.log)
     route.access, route.reply, route.log = tuple(access), tuple(reply), tuple(log)
+    for link in reversed(links):
+        if link.hooks.handler is not None:
+            route.handler = link.hooks.handler(route.handler)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gatewayd.config.model import Document
 from gatewayd.core import descriptors
+from gatewayd.core.arena import Arena
 from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.tasks import spawn
 from gatewayd.gateway.accept import Acceptor, Commit, prepare
@@ -54,12 +55,22 @@ class Parting(NamedTuple):
 class Edge:
     """See `server.worker.Serving` for the order of calls."""
 
-    def __init__(self, worker: int, memory: memoryview, clock: Clock | None = None, secret: bytes = b"") -> None:
-        """`memory`: the daemon's shared cells. `secret` keys TLS session tickets: the same in all workers."""
+    def __init__(
+        self,
+        worker: int,
+        memory: memoryview,
+        clock: Clock | None = None,
+        secret: bytes = b"",
+        arena: Arena | None = None,
+    ) -> None:
+        """`memory`: the daemon's metrics cells. `arena`: what else workers share; none: this one is alone.
+
+        `secret` keys TLS session tickets: the same in all workers.
+        """
         self._secret = secret or os.urandom(32)
         self._clock: Clock = clock or SystemClock()
         self._metrics = WorkerMetrics(memory, worker)
-        self._ground = Ground(clock=self._clock)
+        self._ground = Ground(clock=self._clock, arena=arena or Arena(), worker=worker)
         self._tally = Tally(descriptors.last_for_callers())
         self._upstreams: dict[str, UpstreamGroup] = {}
         self._listeners: dict[str, ListenerState] = {}

@@ -73,6 +73,9 @@ class Pipeline:
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """`exchange` is over: its reply is complete, broken off, or nobody waits for it. It is recorded soon."""
+        route = exchange.route
+        if route is not None and route.log:
+            _log_hooks(exchange, route)
         ended = self._ended
         ended.append((exchange, now))
         if len(ended) >= BATCH:
@@ -89,8 +92,6 @@ class Pipeline:
             count(exchange, now)
             if write is not None:
                 write(exchange, now)
-            if exchange.route is not None and exchange.route.log:
-                _log_hooks(exchange, exchange.route)
         self.metrics.flush()
 
 
@@ -117,7 +118,7 @@ def _failed(exchange: Exchange, name: str) -> Reply:
 
 
 def _refuse(exchange: Exchange, name: str, reply: Reply) -> None:
-    if reply is not FAILED:
+    if name and reply is not FAILED:  # a hook without a name has noted it
         _note(exchange, name, "refused" if reply.code else "answered")
     answer(exchange, reply)
 

@@ -48,12 +48,12 @@ class Member(Kept):
 
 
 class Crew:
-    """The workers. `listening` tells each listener's sockets."""
+    """The workers. `listening` tells each listener's sockets, `memory` the descriptors of what workers share."""
 
     def __init__(
         self,
         command: Sequence[str],
-        memory: int,
+        memory: Mapping[str, int],
         environ: Mapping[str, str],
         listening: Callable[[], Mapping[str, Sequence[socket]]],
     ) -> None:
@@ -174,10 +174,12 @@ class Crew:
         return free[: max(count, 0)]
 
     def _member(self, index: int) -> Member:
-        command = [*self._command, "--index", str(index), "--memory", str(self._memory)]
+        command = [*self._command, "--index", str(index)]
+        for name, descriptor in self._memory.items():
+            command += [f"--{name}", str(descriptor)]
 
         def launch() -> Child:
-            return start(command, _nothing_to_say, [self._memory], self._environ)
+            return start(command, _nothing_to_say, [*self._memory.values()], self._environ)
 
         async def bring_up(child: Child) -> None:
             member.generation = await self._bring_up(child)

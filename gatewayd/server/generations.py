@@ -10,10 +10,11 @@ from socket import socket
 from typing import Any
 
 from gatewayd.config.model import Document
+from gatewayd.core.workers import worker_count
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.server.channel import Drain
 from gatewayd.server.crew import Crew, Serving
-from gatewayd.server.prepare import Prepared, Rules, prepare, wanted, worker_count
+from gatewayd.server.prepare import Prepared, Rules, prepare, wanted
 from gatewayd.server.process import StartError
 from gatewayd.server.shared_memory import Slots
 from gatewayd.server.sockets import CONTROL, LAST_HANDSHAKES, SocketStore, Wanted, key_of, shown

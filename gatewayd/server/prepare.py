@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from gatewayd.config.faults import Locate, placed
 from gatewayd.config.load import load
 from gatewayd.config.model import Document
+from gatewayd.core.workers import MAX_WORKERS
 from gatewayd.errors import ConfigError, Fault
-from gatewayd.observe import metrics
 from gatewayd.server.sockets import CONTROL, AddressError, Place, Wanted, key_of, path_of, place, probe
 
 
@@ -26,8 +24,6 @@ class Rules:
 
 
 Held = Callable[[Document], Collection[str]]
-MAX_WORKERS = metrics.MAX_WORKERS // 2
-"""Half of the parts of shared memory: while workers drain, others may run in their stead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +69,6 @@ def wanted(document: Document) -> dict[str, Wanted]:
     if document.control.enabled:
         listeners[CONTROL] = Wanted(document.control.address, 128, share=False)
     return listeners
-
-
-def worker_count(document: Document) -> int:
-    """How many workers `document` wants; "auto" is one per core this process may use."""
-    if document.gateway.workers != "auto":
-        return document.gateway.workers
-    return max(1, min(len(os.sched_getaffinity(0)), _core_quota(), MAX_WORKERS))
-
-
-def _core_quota() -> int:
-    """Cores' worth of time the control group grants, rounded up (cgroup v2 `cpu.max`: quota and period)."""
-    try:
-        group = Path("/proc/self/cgroup").read_text("utf-8").rpartition("::/")[2].strip()
-        quota, period = Path("/sys/fs/cgroup", group, "cpu.max").read_text("utf-8").split()
-    except (OSError, ValueError):
-        return MAX_WORKERS
-    return -(-int(quota) // int(period)) if quota.isdigit() else MAX_WORKERS
 
 
 def _workers(document: Document) -> list[Fault]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from gatewayd import __version__
+from gatewayd.core import arena
 from gatewayd.core.tasks import spawn
 from gatewayd.errors import ConfigError, Fault, GatewaydError
 from gatewayd.observe import metrics
@@ -68,7 +69,8 @@ class Supervisor:
         self._generations = Generations(os.path.abspath(path), self._environ, rules, self._store, self._slots)
         memory = shared_memory.create(metrics.size_bytes())
         children = {key: text for key, text in environ.items() if key not in _PRIVATE}
-        self._crew = Crew(self._commands.worker, memory, children, self._generations.listening)
+        shared = {"memory": memory, "arena": shared_memory.create(arena.SIZE)}
+        self._crew = Crew(self._commands.worker, shared, children, self._generations.listening)
         self._crew.shared = self._inheritance.channel is not None
         self._control = ControlKeeper(self._commands.control, memory, children, self._answer)
         self._state: Literal["starting", "serving", "draining"] = "starting"

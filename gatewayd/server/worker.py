@@ -17,6 +17,7 @@ import msgspec
 import uvloop
 
 from gatewayd.config.model import Document, decode
+from gatewayd.core.arena import Arena
 from gatewayd.core.tasks import spawn
 from gatewayd.server import log, shared_memory
 from gatewayd.server.channel import (
@@ -200,15 +201,16 @@ def _settle() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-MakeEdge = Callable[[int, memoryview, bytes], Serving]
+MakeEdge = Callable[[int, memoryview, Arena, bytes], Serving]
 
 
 def main(make_edge: MakeEdge | None = None) -> None:
-    """Run as the worker that the command line names. `make_edge(index, memory, secret)` makes the data path."""
+    """Run as the worker that the command line names. `make_edge(index, memory, arena, secret)` makes the data path."""
     ignore_signals()
     options = numbers(sys.argv[1:])
     log.set_up(f"worker {options['index']}")
-    make = partial(make_edge or _edge_maker(), options["index"], shared_memory.attach(options["memory"]))
+    memory, arena = shared_memory.attach(options["memory"]), Arena(options["arena"])
+    make = partial(make_edge or _edge_maker(), options["index"], memory, arena)
 
     async def run() -> None:
         await Worker(make).run(socket.socket(fileno=options["channel"]))
@@ -222,7 +224,7 @@ def _edge_maker() -> MakeEdge:
     from gatewayd.wire.tls import unraisable
 
     sys.unraisablehook = unraisable
-    return lambda index, memory, secret: Edge(index, memory, secret=secret)
+    return lambda index, memory, arena, secret: Edge(index, memory, secret=secret, arena=arena)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ REFUSAL = Reply(403, code="no")
 
 
 def links_of(tables: dict[str, Any]) -> dict[str, ChainLink]:
-    links, faults = build_links(tables, FakeClock(), {})
+    links, faults = build_links(tables, lambda name: BuildContext(name, clock=FakeClock()))
     assert faults == []
     return links
 
@@ -105,7 +105,11 @@ def test_hooks_are_attached_in_order_and_only_where_there_are_some():
 
     hooks = [Hooks(access=access), Hooks(reply=reply), Hooks(access=access, log=log), Hooks()]
     route = Route("all", lambda exchange: None)
-    attach(route, tuple(ChainLink(f"i{at}", "p", "enforce", "closed", each) for at, each in enumerate(hooks)))
+    attach(
+        route,
+        tuple(ChainLink(f"i{at}", "p", "enforce", "closed", each) for at, each in enumerate(hooks)),
+        FakeClock().monotonic,
+    )
     assert (route.access, route.reply, route.log) == ((("i0", access), ("i2", access)), (reply,), (log,))
 
 
@@ -129,7 +133,7 @@ def test_a_policy_gets_its_own_options_and_its_context(monkeypatch):
     clock, kept = FakeClock(), {}
     tables = {"limit": {}, "low": {"policy": "limit", "limit": 1, "mode": "observe", "failure": "open"}}
     for _ in range(2):
-        links, faults = build_links(tables, clock, kept)
+        links, faults = build_links(tables, lambda name: BuildContext(name, clock=clock, kept=kept))
         assert faults == []
     assert [(limit, name) for limit, name, _ in seen] == [(3, "limit"), (1, "low")] * 2
     assert seen[0][2] is seen[2][2] is not seen[1][2]
@@ -150,7 +154,7 @@ def test_all_that_is_wrong_with_all_tables_is_gathered(monkeypatch):
         "mode": {"policy": "fine", "mode": "off"},
         "fine": {},
     }
-    links, faults = build_links(tables, FakeClock(), {})
+    links, faults = build_links(tables, lambda name: BuildContext(name, clock=FakeClock()))
     assert links.keys() == {"fine"}
     assert [fault.path for fault in faults] == [
         "policies.limit.limit",

@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 from gatewayd.config.model import Document
+from gatewayd.core.arena import Arena
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.server import worker
 
@@ -25,7 +26,7 @@ REFUSED, CRASHING, BROKEN, SLOW = "refused", "crashing", "broken", "slow"
 class StandIn:
     """Answers a connection's first bytes with a JSON line about itself; `hold` in them keeps it open."""
 
-    def __init__(self, index: int, memory: memoryview, secret: bytes) -> None:
+    def __init__(self, index: int, memory: memoryview, arena: Arena, secret: bytes) -> None:
         self.index, self.memory, self.secret = index, memory, secret
         self.generation = 0
         self.servers: dict[str, list[asyncio.Server]] = {}

@@ -38,7 +38,9 @@ class Scene:
         self.socks = [first, *(self._bind(self.port) for _ in range(count - 1))]
         self.memory = os.memfd_create("test")
         os.ftruncate(self.memory, 8)
-        self.crew = Crew(COMMAND, self.memory, os.environ, lambda: {"http": self.socks})
+        self.arena = os.memfd_create("arena")
+        memory = {"memory": self.memory, "arena": self.arena}
+        self.crew = Crew(COMMAND, memory, os.environ, lambda: {"http": self.socks})
 
     @staticmethod
     def _bind(port):
@@ -87,6 +89,7 @@ def play(count, scenario):
             for sock in scene.socks:
                 sock.close()
             os.close(scene.memory)
+            os.close(scene.arena)
 
     return asyncio.run(run())
 

@@ -10,8 +10,7 @@ import pytest
 
 from gatewayd.config.model import decode
 from gatewayd.errors import ConfigError, Fault
-from gatewayd.server import prepare as module
-from gatewayd.server.prepare import MAX_WORKERS, Rules, prepare, wanted, worker_count
+from gatewayd.server.prepare import Rules, prepare, wanted
 from gatewayd.server.sockets import CONTROL
 
 CONF = """\
@@ -93,30 +92,3 @@ def test_addresses_wanted():
         (CONTROL, "127.0.0.1:9901", 128, False),
     ]
     assert CONTROL not in wanted(decode({**raw, "control": {"enabled": False}}))
-
-
-@pytest.mark.parametrize(
-    ("cpu_max", "cores", "workers"),
-    [
-        ("max 100000", 3, 3),
-        ("150000 100000", 8, 2),
-        ("50000 100000", 8, 1),
-        ("max 100000", 500, MAX_WORKERS),
-        ("", 2, 2),
-    ],
-)
-def test_as_many_workers_as_cores(monkeypatch, cpu_max, cores, workers):
-    files = {"/proc/self/cgroup": "9:cpu:/old\n0::/system.slice/gatewayd.service\n"}
-    files["/sys/fs/cgroup/system.slice/gatewayd.service/cpu.max"] = cpu_max
-    monkeypatch.setattr(module.Path, "read_text", lambda path, encoding: files[str(path)])
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: set(range(cores)))
-    assert worker_count(decode({})) == workers
-    assert worker_count(decode({"gateway": {"workers": 5}})) == 5
-
-
-def test_without_control_groups(monkeypatch):
-    def gone(path, encoding):
-        raise FileNotFoundError
-
-    monkeypatch.setattr(module.Path, "read_text", gone)
-    assert worker_count(decode({})) == min(len(os.sched_getaffinity(0)), MAX_WORKERS)

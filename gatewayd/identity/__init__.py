@@ -1,0 +1,1 @@
+"""Mechanisms of identity: consumers, credentials, keys, tokens. They know nothing of policies."""
