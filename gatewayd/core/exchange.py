@@ -79,6 +79,10 @@ class Downstream(Protocol):
         """
         ...
 
+    def reply(self, status: int, headers: Headers, length: int, body: bytes) -> None:
+        """Send a whole reply: `start_reply` with all of its body, and `end_reply`."""
+        ...
+
     def send_body(self, data: bytes) -> None:
         """Send body bytes, never empty."""
         ...
@@ -190,7 +194,8 @@ class Exchange:
     def start_reply(self, status: int, headers: Headers, length: int, first: bytes = b"") -> None:
         """Send the reply's head through the route's reply hooks, with the body's `first` bytes if there are some.
 
-        Every handler answers here; `downstream.send_body` and `downstream.end_reply` follow.
+        Handlers answer here; `downstream.send_body` and `downstream.end_reply` follow. A reply that is at hand as a
+        whole goes through `reply`.
         """
         self.status = status
         route = self.route
@@ -198,6 +203,15 @@ class Exchange:
             return
         headers.append((b"x-request-id", self.request_id))
         self.downstream.start_reply(status, headers, length, first)
+
+    def reply(self, status: int, headers: Headers, length: int, body: bytes) -> None:
+        """Send a whole reply through the route's reply hooks; nothing follows."""
+        self.status = status
+        route = self.route
+        if route is not None and route.reply and not self.pass_reply_hooks(headers):
+            return
+        headers.append((b"x-request-id", self.request_id))
+        self.downstream.reply(status, headers, length, body)
 
     def pass_reply_hooks(self, headers: Headers) -> bool:
         """Let the route's reply hooks change `headers`; False if one failed, and the reply is broken off."""

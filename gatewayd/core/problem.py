@@ -18,6 +18,7 @@ REQUEST_ID_MARK = b"\x00request-id\x00"
 _TITLES = {
     413: "Content Too Large",
     414: "URI Too Long",
+    416: "Range Not Satisfiable",
     422: "Unprocessable Content",
     431: "Request Header Fields Too Large",
 }
@@ -53,5 +54,4 @@ def answer(exchange: Exchange, reply: Reply) -> None:
     exchange.code = reply.code
     body = reply.body.replace(REQUEST_ID_MARK, exchange.request_id) if reply.code else reply.body
     headers = [*reply.headers, (b"date", http_date(time.time()))]
-    exchange.start_reply(reply.status, headers, len(body), body)
-    exchange.downstream.end_reply([])
+    exchange.reply(reply.status, headers, len(body), body)

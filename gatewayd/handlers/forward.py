@@ -58,7 +58,7 @@ class Forward:
 
     def start(self) -> None:
         """Make the first attempt."""
-        if self.service.loops(self.exchange):
+        if self.exchange.via and self.service.loops(self.exchange):
             self._refuse(UpstreamError(508, "loop_detected"))
             return
         self._attempt()
@@ -70,7 +70,7 @@ class Forward:
         if not (group.breaker.closed or group.breaker.allow(self.started)):
             self._refuse(UpstreamError(503, "breaker_open"))
             return
-        target = group.pick(self.exchange, self.tried)
+        target = group.lone or group.pick(self.exchange, self.tried)
         if target is None:
             self._refuse(UpstreamError(503, "no_available_target"))
             return
@@ -85,7 +85,7 @@ class Forward:
         if connection is not None:
             self.connected(connection, self.started)
             return
-        self._wait(self.service.timeouts.connect, self.started)
+        self._wait(float(self.service.timeouts.connect) or math.inf, self.started)
         try:
             pool.want(Wish(self))
         except UpstreamError as error:
@@ -103,13 +103,15 @@ class Forward:
         """A connection is ours: send what there is of the request."""
         self.connection = connection
         exchange = self.exchange
-        head = self.service.request_head(exchange, self.target)  # type: ignore[arg-type]
-        self._wait_on(now)
+        service = self.service
+        head = service.request_head(exchange, self.target)  # type: ignore[arg-type]
         if self.body_ended and not self.kept:
+            self._wait(service.first_byte, now)
             connection.send_request(head, self, exchange.method, not self.chunked)
             if self.chunked:
                 connection.end_request(self.trailers, True)
         else:
+            self._wait_on(now)
             exchange.downstream.resume_body()  # before anything is sent, for that may pause it again
             connection.send_request(head, self, exchange.method, False)
             self._send_kept(connection)
@@ -128,15 +130,15 @@ class Forward:
             self.kept_size = 0
 
     def _wait(self, seconds: float, now: float) -> None:
-        self.deadline = min(now + seconds if seconds else math.inf, self.stop_at)
+        due = now + seconds
+        self.deadline = due if due < self.stop_at else self.stop_at
 
     def _wait_on(self, now: float) -> None:
         """Set the deadline for what comes next. While that is the caller's to do, its own watch runs, and not ours."""
-        timeouts = self.service.timeouts
         if self.replying:
-            self._wait(timeouts.idle, now)
+            self._wait(self.service.idle, now)
         elif self.body_ended or self.exchange.expects_continue:
-            self._wait(timeouts.first_byte, now)
+            self._wait(self.service.first_byte, now)
         else:
             self.deadline = self.stop_at
 
@@ -220,10 +222,9 @@ class Forward:
     def _takes_it(self, now: float) -> bool:
         """Whether the target, though slowly, goes on taking the request."""
         connection, watch = self.connection, self.send_watch
-        idle = self.service.timeouts.idle
         if connection is None or watch is None or now >= self.stop_at:
             return False
-        if idle and watch.stalled(connection.transport, idle, now):
+        if watch.stalled(connection.transport, self.service.idle, now):
             return False
         self._wait(INTERVAL, now)
         return True
@@ -246,14 +247,12 @@ class Forward:
         self.answered = now - self.started
         exchange.upstream_seconds = now - exchange.started
         headers = head.headers
-        headers.append((b"via", service.via))
+        headers.append(service.via_field)
         if service.rewriting is not None and self.target is not None:
             service.undo_rewriting(headers, exchange, self.target)
         if complete:
             self._settle(status in service.failure_statuses, now)
-            downstream = exchange.downstream
-            exchange.start_reply(status, headers, head.length, first)
-            downstream.end_reply([])
+            exchange.reply(status, headers, head.length, first)
         else:
             self._wait_on(now)
             exchange.start_reply(status, headers, head.length, first)
@@ -295,7 +294,7 @@ class Forward:
             return
         self._settle(False, self.service.clock.monotonic())
         exchange.status = 101
-        headers = [*head.headers, (b"via", self.service.via)]
+        headers = [*head.headers, self.service.via_field]
         if not exchange.pass_reply_hooks(headers):
             connection.drop()
             return
@@ -379,7 +378,8 @@ class Forward:
         self.gone = True
         exchange = self.exchange
         exchange.reason = error.reason
-        answer(exchange, problem(error.status, error.reason, _DETAILS.get(error.reason, "")))
+        headers = self.service.retry_after() if error.status == 503 else ()
+        answer(exchange, problem(error.status, error.reason, _DETAILS.get(error.reason, ""), headers))
 
 
 _DETAILS = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from gatewayd.config import model
 from gatewayd.core.clock import Clock
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange, Headers
-from gatewayd.core.policy import Handler
+from gatewayd.core.policy import Handler, Reply
+from gatewayd.core.problem import answer, problem
 from gatewayd.handlers.forward import Forward
 from gatewayd.rfc.forwarding import Via
 from gatewayd.rfc.rewrite import Asked, Rewriting
@@ -18,6 +20,9 @@ _pair = b": ".join
 _lines = b"\r\n".join
 _NOTHING = b"accept: */*"
 """What a request without any field is sent with: it asks for the same (RFC 9110 §12.5.1), and the head has one form."""
+_COUNTED = frozenset((b"OPTIONS", b"TRACE"))
+"""Methods whose `Max-Forwards` counts; others ignore it."""
+NO_TRACE = problem(501, "method_not_implemented", "the gateway itself answers no TRACE")
 _WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
@@ -25,8 +30,8 @@ class ProxyService:
     """A service as compiled for a route: where requests go, what is changed on the way, how long it may take."""
 
     __slots__ = (
-        "_via", "clock", "failure_statuses", "group", "host", "path_rewriter", "retries", "retry_statuses", "rewriting",
-        "scheme", "timeouts", "upgrades", "via",
+        "_via", "clock", "failure_statuses", "first_byte", "group", "host", "idle", "path_rewriter", "retries",
+        "retry_statuses", "rewriting", "scheme", "timeouts", "upgrades", "via", "via_field",
     )  # fmt: skip
 
     def __init__(
@@ -43,11 +48,14 @@ class ProxyService:
         self.clock = clock
         self._via = via
         self.via = via.value(b"1.1", [])  # of a message that has none yet
+        self.via_field = (b"via", self.via)
         self.upgrades = upgrades
         self.path_rewriter = path_rewriter
         self.rewriting = rewriting
         self.scheme = b"http" if group.config.tls is None else b"https"  # spoken to targets
         self.timeouts = service.timeouts
+        self.first_byte = float(service.timeouts.first_byte) or math.inf  # seconds, as all of these
+        self.idle = float(service.timeouts.idle) or math.inf
         self.retries = service.retries
         self.failure_statuses = frozenset(group.config.passive_health.statuses)
         self.retry_statuses = frozenset(service.retries.statuses)
@@ -58,6 +66,10 @@ class ProxyService:
     def loops(self, exchange: Exchange) -> bool:
         """Whether the request has come by here too often."""
         return exchange.via != b"" and self._via.loops([exchange.via])
+
+    def retry_after(self) -> tuple[tuple[bytes, bytes], ...]:
+        """What callers who find no target are told (RFC 9110 §10.2.3)."""
+        return ((b"retry-after", b"%d" % self.group.breaker.wait(self.clock.monotonic())),)
 
     def request_head(self, exchange: Exchange, target: Target) -> bytes:
         """The head that is sent to a target, written anew from the exchange alone (RFC 9112 §3)."""
@@ -148,6 +160,21 @@ def handler(service: ProxyService) -> Handler:
     """A handler that sends exchanges to `service`."""
 
     def proxy(exchange: Exchange) -> None:
+        if exchange.method in _COUNTED and _ends_here(exchange):
+            return
         Forward(exchange, service).start()
 
     return proxy
+
+
+def _ends_here(exchange: Exchange) -> bool:
+    """Count `Max-Forwards` down. At 0 the request is answered here, as if this were its target (RFC 9110 §7.6.2)."""
+    headers = exchange.headers
+    for at, (name, value) in enumerate(headers):
+        if name == b"max-forwards" and value.isdigit():
+            left = int(value[:9])
+            if not left:
+                answer(exchange, NO_TRACE if exchange.method == b"TRACE" else Reply(204))
+                return True
+            headers[at] = (name, b"%d" % (left - 1))
+    return False

@@ -24,15 +24,26 @@ _PLAIN_BYTES = bytes(byte for byte in range(256) if re.fullmatch(rb"[%b./]" % _P
 _QUERY_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#\\")
 
 
+def _only(allowed: bytes) -> bytes:
+    """A table by which `translate` leaves a text of `allowed` bytes as it is, and no other: it changes every other byte."""
+    return bytes(byte if byte in allowed else byte ^ 1 for byte in range(256))
+
+
+_PLAIN, _QUERY = _only(_PLAIN_BYTES), _only(_QUERY_BYTES)
+
+
 def is_plain(path: bytes) -> bool:
     """Whether `path` plainly is its own normal form under any rules. In linear time, without a regular expression:
-    possessive ones go wrong before Python 3.11.4, and others can take long."""
-    return path[:1] == b"/" and not path.translate(None, _PLAIN_BYTES) and b"//" not in path and b"/." not in path
+    possessive ones go wrong before Python 3.11.4, and others can take long.
+
+    `find`, for `in` makes and forgets an exception when it looks for bytes in bytes: 0.17 µs each instead of 0.05.
+    """
+    return path[:1] == b"/" and path.translate(_PLAIN) == path and path.find(b"//") < 0 and path.find(b"/.") < 0
 
 
 def is_clean_query(query: bytes) -> bool:
     """Whether `query` may pass: visible ASCII without `#` and `\\`, and no `%00`."""
-    return not query.translate(None, _QUERY_BYTES) and b"%00" not in query
+    return query.translate(_QUERY) == query and query.find(b"%00") < 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,6 @@ class UpstreamGroup:
         "_due",
         "_ejector",
         "_entries",
-        "_lone",
         "_on_join",
         "_on_retire",
         "_picker",
@@ -85,6 +84,7 @@ class UpstreamGroup:
         "breaker",
         "budget",
         "config",
+        "lone",
         "name",
         "targets",
     )
@@ -122,7 +122,7 @@ class UpstreamGroup:
         self._sleep = sleep
         self._slow_start = float(config.slow_start)
         self._ejector = Ejector(name, config.passive_health)
-        self._lone: Target | None = None  # the only one available, while no change is due
+        self.lone: Target | None = None  # the only one available, while no change is due: no pick is needed then
         self._due = inf  # when an ejection ends or a slow start goes on
         self._running = False
         self._superseded = False  # a newer generation decides about our targets
@@ -135,7 +135,7 @@ class UpstreamGroup:
 
     def pick(self, exchange: Exchange, tried: tuple[Target, ...] = ()) -> Target | None:
         """The target for an attempt, one not `tried` if there is such; None if none is available."""
-        lone = self._lone
+        lone = self.lone
         if lone is not None:
             return lone
         if self._due != inf:
@@ -344,7 +344,7 @@ class UpstreamGroup:
     def _supersede(self) -> None:
         self._cancel_tasks()
         self._superseded = True
-        self._lone = None
+        self.lone = None
         self._due = 0.0  # from now on each pick looks at what the newer generation made of the targets
 
     def _failed(self, target: Target, seconds: float, now: float) -> None:
@@ -382,4 +382,4 @@ class UpstreamGroup:
         if moved or available != self.available:
             self.available = available
         self._due = due
-        self._lone = available[0] if len(available) == 1 and due == inf else None
+        self.lone = available[0] if len(available) == 1 and due == inf else None

@@ -21,7 +21,7 @@ from gatewayd.wire.fields import has_bare_line_end
 from gatewayd.wire.framing import ChunkedReader, FramingError, LengthReader
 from gatewayd.wire.listener import ListenerState, tally_key
 from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT
-from gatewayd.wire.request import read_request
+from gatewayd.wire.request import LastLines, read_request
 from gatewayd.wire.tls import TlsFacts, peer_facts
 from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch
 
@@ -35,7 +35,7 @@ class DownstreamConnection(Expiring):
     """One connection of a caller; the `Downstream` of its exchanges."""
 
     __slots__ = (
-        "address", "admitted", "early", "early_end", "edges", "forwarding", "port", "requests", "sight", "tls",
+        "address", "admitted", "early", "early_end", "edges", "forwarding", "last", "port", "requests", "sight", "tls",
     )  # fmt: skip
 
     def __init__(self, state: ListenerState, address: tuple[str, int] | None = None) -> None:
@@ -48,6 +48,7 @@ class DownstreamConnection(Expiring):
         self.edges: Edges = None  # type: ignore[assignment]
         self.sight: Sight | None = None  # of the last request, and its lines
         self.forwarding = b""
+        self.last = LastLines()
         self.tls: TlsFacts | None = None
         self.admitted = False
 
@@ -120,6 +121,10 @@ class DownstreamConnection(Expiring):
     def data_received(self, data: bytes) -> None:
         phase = self.phase
         if phase == HEAD:
+            end = data.find(b"\r\n\r\n")
+            if end > 0 and end == len(data) - 4 and data[0] != 13 and not self.buffer:
+                self._begin(data)  # exactly one head, as nearly always
+                return
             self._heads(self.buffer + data if self.buffer else data)
         elif phase == BODY:
             self._body(data)
@@ -188,7 +193,7 @@ class DownstreamConnection(Expiring):
         try:
             if len(head) > limits.head:
                 raise RequestError(431, "head_too_large", f"the head is over {limits.head} bytes")
-            keep_alive = read_request(exchange, head, settings.paths, limits.headers + 1, limits.target)
+            keep_alive = read_request(exchange, head, self.last, settings.paths, limits.headers, limits.target)
         except RequestError as error:
             self._refuse(error)
             return

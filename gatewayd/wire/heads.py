@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Headers
 from gatewayd.errors import UpstreamError
@@ -48,7 +49,7 @@ _NEVER_NAMED = frozenset((b"set-cookie", b"cache-control", b"content-type", b"lo
 """Reply fields that a `Connection` option cannot take away: a target that names them is mistaken."""
 
 
-class ReplyHead(NamedTuple):
+class ReplyHead(Struct, gc=False):
     """A reply's head, taken apart. `length` is the body's in bytes, `UNKNOWN_LENGTH` if it is chunked or open.
 
     `headers` go on to the caller, `withheld` do not (`core.exchange`).
@@ -63,11 +64,11 @@ class ReplyHead(NamedTuple):
 
 
 def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
-    """Parse a complete reply head to a request with `method`, its empty line included; decide the body's framing.
+    """Parse a complete reply head to a request with `method`, without its empty line; decide the body's framing.
 
     RFC 9112 §6.3. Raises `UpstreamError` 502 for anything malformed or ambiguous.
     """
-    lines = head[:-4].split(b"\r\n")
+    lines = head.split(b"\r\n")
     status, persistent = _statuses.get(lines[0]) or _status(lines[0])
     if len(lines) > max_headers:
         raise UpstreamError(502, "malformed_reply", detail="it has too many header fields")

@@ -81,6 +81,28 @@ class Replying(asyncio.Protocol):
                 first = chunk(first)
         self.state.outbox.write(self.transport, replies.head(status, headers, framing, first))
 
+    def reply(self, status: int, headers: Headers, length: int, body: bytes) -> None:
+        exchange = self.exchange
+        if (
+            not body
+            or self.phase != WAIT
+            or not self.keep_alive
+            or self.state.draining
+            or exchange is None
+            or exchange.method == b"HEAD"
+            or exchange.http_version != b"1.1"
+            or status == 204
+            or status == 304
+        ):
+            self.start_reply(status, headers, length, body)
+            self.end_reply([])
+            return
+        exchange.body_sent = length
+        self.replying = self.replied = True
+        self.sink = None
+        self.state.outbox.write(self.transport, replies.whole(status, headers, body))
+        self._done()
+
     def _open_framing(self, exchange: Exchange) -> bytes:
         """The framing of a body whose length is not known, or that there is none of (RFC 9112 §6.3)."""
         if self.bodyless:

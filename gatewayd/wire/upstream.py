@@ -219,8 +219,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _heads(self, data: bytes) -> None:
         while True:
-            end = data.find(b"\r\n\r\n") + 4
-            if end < 4 or end > self._max_head:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end + 4 > self._max_head:
                 if len(data) > self._max_head:
                     self._fail(UpstreamError(502, "reply_head_too_large"))
                 elif not may_become_head(data):
@@ -234,7 +234,7 @@ class UpstreamConnection(asyncio.Protocol):
             except UpstreamError as error:
                 self._fail(error)
                 return
-            rest = data[end:]
+            rest = data[end + 4 :]
             if head.status >= 200:
                 self._final(head, rest)
                 return

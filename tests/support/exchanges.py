@@ -21,6 +21,10 @@ class RecordedReply:
         assert not self.status, "two replies to one exchange"
         self.status, self.headers, self.length, self.body = status, headers, length, first
 
+    def reply(self, status: int, headers: Headers, length: int, body: bytes) -> None:
+        self.start_reply(status, headers, length, body)
+        self.end_reply([])
+
     def send_body(self, data: bytes) -> None:
         self.body += data
 

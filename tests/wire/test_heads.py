@@ -4,11 +4,15 @@ import pytest
 
 from gatewayd.core.exchange import UNKNOWN_LENGTH
 from gatewayd.errors import UpstreamError
-from gatewayd.wire.heads import read_reply_head
+from gatewayd.wire.heads import ReplyHead, read_reply_head
 
 
 def reply(*lines: bytes, status: bytes = b"200 OK", version: bytes = b"HTTP/1.1") -> bytes:
     return b"\r\n".join([version + b" " + status, *lines, b"", b""])
+
+
+def parsed(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
+    return read_reply_head(head.removesuffix(b"\r\n\r\n"), method, max_headers)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +30,7 @@ def reply(*lines: bytes, status: bytes = b"200 OK", version: bytes = b"HTTP/1.1"
     ],
 )
 def test_framing_of_replies(head: bytes, method: bytes, length: int, chunked: bool, keep_alive: bool) -> None:
-    read = read_reply_head(head, method, 100)
+    read = parsed(head, method, 100)
     assert (read.length, read.chunked, read.keep_alive) == (length, chunked, keep_alive)
 
 
@@ -51,12 +55,12 @@ def test_framing_of_replies(head: bytes, method: bytes, length: int, chunked: bo
 )
 def test_ambiguous_or_broken_replies_are_refused(head: bytes) -> None:
     with pytest.raises(UpstreamError) as caught:
-        read_reply_head(head, b"GET", 100)
+        parsed(head, b"GET", 100)
     assert (caught.value.status, caught.value.retry) == (502, "never")
 
 
 def test_a_reply_has_one_date_and_loses_what_its_connection_names() -> None:
-    read = read_reply_head(reply(b"Connection: X-Hop, close", b"X-Hop: 1", b"X-End: 2"), b"GET", 100)
+    read = parsed(reply(b"Connection: X-Hop, close", b"X-Hop: 1", b"X-End: 2"), b"GET", 100)
     assert [name for name, _ in read.headers] == [b"x-end", b"date"]
-    dated = read_reply_head(reply(b"Date: Mon, 01 Jan 2024 00:00:00 GMT", b"Content-Length: 0"), b"GET", 100)
+    dated = parsed(reply(b"Date: Mon, 01 Jan 2024 00:00:00 GMT", b"Content-Length: 0"), b"GET", 100)
     assert dated.headers == [(b"date", b"Mon, 01 Jan 2024 00:00:00 GMT")]

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Exchange
 from gatewayd.errors import RequestError
 from gatewayd.rfc.path import PathRules
-from gatewayd.wire.request import read_request
+from gatewayd.wire.request import LastLines, read_request
 
 
 def read(head: bytes) -> tuple[Exchange, bool]:
     exchange = Exchange()
-    return exchange, read_request(exchange, head, PathRules(), 101, 8192)
+    return exchange, read_request(exchange, head, LastLines(), PathRules(), 100, 8192)
 
 
 def request(*lines: bytes, start: bytes = b"GET /a HTTP/1.1") -> bytes:
