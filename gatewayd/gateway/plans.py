@@ -1,0 +1,69 @@
+"""Policies of plans: a route goes on as its variant for the caller's plan once it is known who calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gatewayd.config import model
+from gatewayd.core.policy import Route
+from gatewayd.errors import Fault
+from gatewayd.gateway.chains import attach, chain
+from gatewayd.gateway.snapshot import ChainLink
+
+NO_PLAN = ""
+"""The variant of callers without an identity, or whose consumer has no plan, or one that is not configured."""
+
+
+def attach_with_plans(
+    route: Route,
+    links: dict[str, ChainLink],
+    document: model.Document,
+    config: model.Route,
+    monotonic: Callable[[], float],
+) -> tuple[ChainLink, ...]:
+    """Put the hooks of gateway, service and route on `route`, and each plan's behind those that find out who calls.
+
+    Returns the chain without any plan. Where nobody is asked who they are, plans mean nothing.
+    """
+    base = chain(links, document, config)
+    attach(route, base, monotonic)
+    known = 1 + max((at for at, link in enumerate(base) if link.hooks.authenticate is not None), default=-1)
+    if not document.plans or not known:
+        return base
+    before = base[:known]
+    route.by_plan = {
+        plan: _variant(route, before, chain(links, document, config, plan), monotonic)
+        for plan in (NO_PLAN, *document.plans)
+    }
+    count = sum(link.hooks.access is not None for link in before)
+    route.access = route.access[:count]
+    return base
+
+
+def _variant(
+    route: Route, before: tuple[ChainLink, ...], links: tuple[ChainLink, ...], monotonic: Callable[[], float]
+) -> Route:
+    """`route` as it goes on behind the links `before`; its reply and log hooks are those of the whole chain."""
+    variant = Route(route.name, route.handler)
+    for name in ("service", "path", "hosts", "slot", "body_limit", "upgrades"):
+        setattr(variant, name, getattr(route, name))
+    attach(variant, tuple(link for link in links if link not in before), monotonic)
+    access = variant.access
+    variant.handler = route.handler
+    attach(variant, links, monotonic)
+    variant.access = access
+    variant.handler = route.handler
+    return variant
+
+
+def misplaced(links: dict[str, ChainLink], document: model.Document) -> list[Fault]:
+    """Instances that a plan cannot have: it is not known before they run, or they answer in the handler's stead."""
+    faults = []
+    for plan, config in document.plans.items():
+        for index, name in enumerate(config.policies):
+            link = links.get(name)
+            if link is not None and (link.hooks.authenticate is not None or link.hooks.handler is not None):
+                where = f"plans.{plan}.policies[{index}]"
+                allowed = "what runs behind authentication, and leaves the answer to others"
+                faults.append(Fault(where, f"a plan cannot have a {link.policy}", name, allowed))
+    return faults
