@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from gatewayd.core.exchange import Exchange
 
@@ -62,6 +62,7 @@ _BYTES_IN = 8
 _BYTES_OUT = 9
 _TOTAL_SUM = 10  # nanoseconds
 _UPSTREAM_SUM = 11
+_SUMS = (_TOTAL_SUM, _UPSTREAM_SUM)
 _TOTAL = 12
 _UPSTREAM = _TOTAL + BUCKETS
 ROW: Final = 64
@@ -154,21 +155,27 @@ class _Rows:
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
-        self.rows: list[list[int] | None] = [None] * ROUTE_ROWS
+        self.rows: list[list[Any] | None] = [None] * ROUTE_ROWS  # of integers, but for the sums: seconds
         self.share: list[int] = cells[_SHARE : _SHARE + BUCKETS].tolist()
-        self.changed: dict[int, list[int]] = {}
+        self.changed: dict[int, list[Any]] = {}
 
-    def open(self, slot: int) -> list[int]:
+    def open(self, slot: int) -> list[Any]:
         """The row of a route that is counted for the first time."""
         at = _ROWS_AT + slot * ROW
-        self.rows[slot] = row = self._cells[at : at + ROW].tolist()
+        row: list[Any] = self._cells[at : at + ROW].tolist()
+        for sums in _SUMS:
+            row[sums] /= 1e9
+        self.rows[slot] = row
         return row
 
     def flush(self) -> None:
         """Make what was recorded visible in the memory."""
         for slot, row in self.changed.items():
             at = _ROWS_AT + slot * ROW
-            self._cells[at : at + ROW] = array("q", row)
+            cells = row.copy()
+            for sums in _SUMS:
+                cells[sums] = int(row[sums] * 1e9)
+            self._cells[at : at + ROW] = array("q", cells)
         self.changed.clear()
         self._cells[_SHARE : _SHARE + BUCKETS] = array("q", self.share)
 
@@ -189,13 +196,13 @@ def _recorder(state: _Rows, token: Callable[[int, str], None]) -> Callable[[Exch
         row[kind] += 1
         # A tunnel (101) may last for days: its latency is that of the upgrade.
         own = total = now - exchange.started if kind else exchange.upstream_seconds
-        row[_TOTAL_SUM] += int(total * 1e9)
+        row[_TOTAL_SUM] += total
         row[_TOTAL + bisect_left(BOUNDS, total)] += 1
         attempts = exchange.attempts
         if attempts:
             upstream = exchange.upstream_seconds
             if upstream:
-                row[_UPSTREAM_SUM] += int(upstream * 1e9)
+                row[_UPSTREAM_SUM] += upstream
                 row[_UPSTREAM + bisect_left(BOUNDS, upstream)] += 1
                 own -= upstream
             else:

@@ -262,7 +262,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head = head
         status = head.status
         length = head.length
-        receiver = cast(Receiver, self.receiver)
+        receiver: Receiver = self.receiver  # type: ignore[assignment]
         if status == 204 or status == 304 or self._method == b"HEAD" or length == 0:
             if status == 204 and (head.chunked or length > 0):
                 rest = rest or b"?"  # a body that cannot be (RFC 9110 §15.3.5), and may be on its way
@@ -300,7 +300,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _body(self, data: bytes) -> None:
         reader = self._reader
-        receiver = cast(Receiver, self.receiver)
+        receiver: Receiver = self.receiver  # type: ignore[assignment]
         try:
             body = reader.feed(data)
         except FramingError as error:
