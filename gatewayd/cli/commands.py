@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gatewayd import __version__
+from gatewayd.core.descriptors import fill_standard
 from gatewayd.errors import ConfigError, Fault, GatewaydError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _RELOAD_TIMEOUT = 300.0
 
 def main() -> None:
     """Run the command that the arguments name, `run` if they name none."""
+    fill_standard()
     try:
         cli.main(prog_name="gatewayd", standalone_mode=False)
     except click.exceptions.Exit as ended:
@@ -41,9 +43,9 @@ def main() -> None:
         _fail(str(error))
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, code: int = FAILED) -> NoReturn:
     click.echo(f"gatewayd: {text}", err=True)
-    sys.exit(FAILED)
+    sys.exit(code)
 
 
 def _print_faults(error: ConfigError) -> None:
@@ -56,7 +58,7 @@ def _remember_path(context: click.Context, _: click.Parameter, value: str | None
         context.find_root().obj = value
 
 
-def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`-c`, before or behind the command's name."""
     text = f"The configuration, {DEFAULT_CONFIG} if not given."
     return click.option("-c", "--config", metavar="FILE", expose_value=False, callback=_remember_path, help=text)(
@@ -64,12 +66,13 @@ def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def _path(context: click.Context) -> str:
+def config_path(context: click.Context) -> str:
+    """The configuration's file, as `-c` names it."""
     return context.find_root().obj or DEFAULT_CONFIG
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@_config_option
+@config_option
 @click.option("-t", "--test", is_flag=True, help="Only check the configuration.")
 @click.version_option(__version__, "-V", "--version", prog_name="gatewayd")
 @click.pass_context
@@ -82,7 +85,7 @@ def cli(context: click.Context, test: bool) -> None:
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.pass_context
 def run(context: click.Context) -> None:
     """Serve until told to stop by SIGTERM (drain), Ctrl-C (drain) or SIGQUIT (now)."""
@@ -90,7 +93,7 @@ def run(context: click.Context) -> None:
     from gatewayd.server.supervisor import Supervisor
 
     log.set_up("supervisor")
-    path = _path(context)
+    path = config_path(context)
 
     async def supervise() -> None:
         await Supervisor(path, os.environ, _rules).run()
@@ -108,62 +111,75 @@ def _rules() -> Rules:
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.pass_context
 def check(context: click.Context) -> None:
     """Say everything that is wrong with the configuration; as strict as a start."""
     from gatewayd.server.prepare import prepare
     from gatewayd.server.running import held
 
-    path = _path(context)
-    prepare(path, os.environ, _rules(), held)
+    path = config_path(context)
+    for warning in prepare(path, os.environ, _rules(), held).warnings:
+        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{path}: fine")
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.option("--control", metavar="ADDRESS", help="The daemon's control address, if not the configuration's.")
 @click.pass_context
 def reload(context: click.Context, control: str | None) -> None:
     """Have the running daemon load its configuration again, and say how that went."""
     from gatewayd.server.running import ask
 
-    status, found = ask(control or _control_address(_path(context)), "POST", "/reload", _RELOAD_TIMEOUT)
+    status, found = ask(control or control_address(config_path(context)), "POST", "/reload", _RELOAD_TIMEOUT)
     if status == 200:
         click.echo(f"generation {found['generation']} serves")
         return
     for fault in found.get("faults", ()):
         click.echo(str(Fault(**fault)), err=True)
-    _fail(found.get("error", "the daemon serves on with the configuration it had"))
+    text = found.get("error", "the daemon serves on with the configuration it had")
+    _fail(text, WRONG if "faults" in found else FAILED)
 
 
-def _control_address(path: str) -> str:
-    """The control address in the configuration, even if the rest of that is of no use."""
+def control_address(path: str) -> str:
+    """The control address in the configuration, even if the rest of that is of no use.
+
+    Raises `ConfigError` if nothing can be read there: the daemon asked would be anyone's.
+    """
     from gatewayd.config.load import load
     from gatewayd.config.model import Control
 
     try:
         control = load(path).document.control
     except ConfigError:
-        control = Control(address=_address_in(path) or Control().address)
+        address = _address_in(path)
+        if address is None:
+            raise
+        control = Control(address=address or Control().address)
     if not control.enabled:
         raise GatewaydError("the control listener is turned off; signals work without (SIGHUP reloads)")
     return control.address
 
 
-def _address_in(path: str) -> str:
+def _address_in(path: str) -> str | None:
+    """The control address that stands in the file, "" if none does; None if it is no TOML."""
     import tomllib
 
     try:
         with open(path, "rb") as file:
-            found = tomllib.load(file)["control"]["address"]
-    except (OSError, ValueError, KeyError, TypeError):
+            table = tomllib.load(file)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = table["control"]["address"]
+    except (KeyError, TypeError):
         return ""
     return found if isinstance(found, str) else ""
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.option("--control", metavar="ADDRESS", help="The daemon's control address, if not the configuration's.")
 @click.option("--json", "as_json", is_flag=True, help="As the daemon says it.")
 @click.pass_context
@@ -174,7 +190,7 @@ def status(context: click.Context, control: str | None, as_json: bool) -> None:
     from gatewayd.cli.tables import print_status
     from gatewayd.server.running import ask
 
-    code, found = ask(control or _control_address(_path(context)), "GET", "/status", timeout=10.0)
+    code, found = ask(control or control_address(config_path(context)), "GET", "/status", timeout=10.0)
     if code != 200:
         _fail(found.get("error", f"status {code}"))
     if as_json:
@@ -184,34 +200,35 @@ def status(context: click.Context, control: str | None, as_json: bool) -> None:
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.pass_context
 def routes(context: click.Context) -> None:
     """List the routes of the configuration."""
     from gatewayd.cli.tables import print_routes
     from gatewayd.gateway.explain import route_table
 
-    print_routes(route_table(_snapshot(_path(context))))
+    print_routes(route_table(_snapshot(config_path(context))))
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.argument("method")
 @click.argument("url")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header the request has.")
 @click.option("--from", "client", default="", metavar="ADDRESS", help="Who asks.")
 @click.option("--listener", default="", metavar="NAME", help="Where; by default where the URL leads.")
+@click.option("--online", is_flag=True, help="Ask other services who calls, where policies do.")
 @click.pass_context
 def explain(
-    context: click.Context, method: str, url: str, headers: tuple[str, ...], client: str, listener: str
+    context: click.Context, method: str, url: str, headers: tuple[str, ...], client: str, listener: str, online: bool
 ) -> None:
     """Say what would become of a request, without sending it."""
     from gatewayd.gateway import explain as explaining
 
-    snapshot = _snapshot(_path(context))
+    snapshot = _snapshot(config_path(context))
     pairs = [_header(text) for text in headers]
     where = listener or _listener_for(url, snapshot.document)
-    for line in explaining.explain(snapshot, where, method, url, pairs, _client(client)).lines():
+    for line in explaining.explain(snapshot, where, method, url, pairs, _client(client), online).lines():
         click.echo(line)
 
 
@@ -275,7 +292,7 @@ def version() -> None:
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.pass_context
 def demo(context: click.Context) -> None:
     """Start a small insurer's services behind a gateway, and print commands to try."""
@@ -301,7 +318,7 @@ def schema() -> None:
 
 
 @config.command()
-@_config_option
+@config_option
 @click.option("--effective", is_flag=True, help="With every default filled in.")
 @click.pass_context
 def show(context: click.Context, effective: bool) -> None:
@@ -312,4 +329,4 @@ def show(context: click.Context, effective: bool) -> None:
 
     if not effective:
         raise click.UsageError("say --effective: the configuration as it was written is in its files")
-    click.echo(render(load(_path(context), os.environ, CONFIGS), CONFIGS), nl=False)
+    click.echo(render(load(config_path(context), os.environ, CONFIGS), CONFIGS), nl=False)

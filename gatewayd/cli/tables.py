@@ -12,6 +12,9 @@ from rich.table import Table
 
 from gatewayd.gateway.explain import RouteRow
 
+_SUMMED = ("requests", "failures", "in_flight", "ejections")
+_BREAKERS = ("", "closed", "half_open", "open")
+"""From good to bad."""
 _WIDE = 240
 """Columns where the output is no terminal: programs don't want lines broken."""
 
@@ -30,7 +33,8 @@ def print_status(found: Mapping[str, Any]) -> None:
     listeners = found["listeners"].items()
     rows = [(name, each["address"], "yes" if each["tls"] else "no") for name, each in listeners]
     _print(console, "listener address tls", rows)
-    _print(console, "upstream target available requests failures in-flight", targets(found["workers"]))
+    columns = "upstream target available requests failures in-flight ejections breaker"
+    _print(console, columns, targets(found["workers"]))
 
 
 def print_routes(rows: Iterable[RouteRow]) -> None:
@@ -50,16 +54,26 @@ def print_routes(rows: Iterable[RouteRow]) -> None:
     _print(_console(), "route methods hosts path answer policies listeners", cells)
 
 
+def print_keys(rows: Iterable[Sequence[str]]) -> None:
+    """API keys: whose, what they are called, how they end, whether they work, the hour (UTC) of their last use."""
+    _print(_console(), "consumer key ends state used", rows)
+
+
 def targets(workers: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:
-    """Each target with what all workers together say of it; `available` is in how many of them it is."""
+    """Each target with what all workers together say of it; `available` is in how many of them it is.
+
+    The breaker is the upstream's: what it is in the worker where it is worst.
+    """
     sums: dict[tuple[str, str], list[int]] = {}
+    breakers: dict[str, str] = {}
     for worker in workers:
         for upstream, group in (worker["edge"] or {}).get("upstreams", {}).items():
+            breakers[upstream] = max(breakers.get(upstream, ""), group["breaker"]["state"], key=_BREAKERS.index)
             for target in group["targets"]:
-                row = sums.setdefault((upstream, target["address"]), [0, 0, 0, 0, 0])
-                told = (target["available"], 1, target["requests"], target["failures"], target["in_flight"])
+                row = sums.setdefault((upstream, target["address"]), [0] * (2 + len(_SUMMED)))
+                told = (target["available"], 1, *(target[what] for what in _SUMMED))
                 row[:] = [have + more for have, more in zip(row, told, strict=True)]
-    return [(*key, f"{row[0]}/{row[1]}", *row[2:]) for key, row in sums.items()]
+    return [(*key, f"{row[0]}/{row[1]}", *row[2:], breakers[key[0]]) for key, row in sums.items()]
 
 
 def span(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +21,9 @@ def read(path: str) -> bytes:
         raise PemError(f"cannot be read: {error.strerror}") from None
 
 
-def check_chain(path: str, now: datetime.datetime) -> Certificate:
-    """The first certificate of a PEM file, fit to be shown at `now` (aware). Raises `PemError`."""
-    first = _certificates(path)[0]
-    if first.not_valid_after_utc <= now:
-        raise PemError(f"expired at {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
-    return first
+def check_chain(path: str) -> Certificate:
+    """The first certificate of a PEM file. Raises `PemError`. Whether it has expired is `config.expiry`'s to say."""
+    return _certificates(path)[0]
 
 
 def check_authorities(path: str) -> None:

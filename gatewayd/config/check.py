@@ -6,7 +6,6 @@ shadowed routes are the router's.
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -27,16 +26,10 @@ Broken = Mapping[str, Collection[str]]
 _OWN_FRAMING = {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
 
 
-def check(
-    document: Document,
-    locate: Locate = nowhere,
-    *,
-    broken: Broken | None = None,
-    now: datetime.datetime | None = None,
-) -> list[Fault]:
-    """All that is wrong with a document whose single values are right. `now` decides what has expired."""
+def check(document: Document, locate: Locate = nowhere, *, broken: Broken | None = None) -> list[Fault]:
+    """All that is wrong with a document whose single values are right."""
     faults = Faults(locate)
-    rules = _Check(document, faults, broken or {}, now or datetime.datetime.now(datetime.UTC))
+    rules = _Check(document, faults, broken or {})
     rules.gateway()
     rules.listeners()
     for name, upstream in document.upstreams.items():
@@ -46,16 +39,17 @@ def check(
         rules.policies(("services", name, "policies"), service.policies)
     for name, route in document.routes.items():
         rules.route(("routes", name), route)
+    for name, plan in document.plans.items():
+        rules.policies(("plans", name, "policies"), plan.policies)
     return faults.found
 
 
 class _Check:
     """The rules, with what they lean on."""
 
-    def __init__(self, document: Document, faults: Faults, broken: Broken, now: datetime.datetime) -> None:
+    def __init__(self, document: Document, faults: Faults, broken: Broken) -> None:
         self.document = document
         self.faults = faults
-        self.now = now
         self.names: dict[str, set[str]] = {
             section: {*getattr(document, section), *broken.get(section, ())}
             for section in ("listeners", "upstreams", "services", "policies")
@@ -106,6 +100,8 @@ class _Check:
                 self.faults.add(where, "a unix socket has no name that TLS could ask for", hint="set tls.sni")
         if not any(target.weight for target in upstream.targets):
             self.faults.add((*key, "targets"), "every weight is 0: no target would be picked")
+        if upstream.hash_on != "ip" and upstream.balance != "consistent_hash":
+            self.faults.add((*key, "hash_on"), f'nothing is hashed by balance = "{upstream.balance}"', upstream.hash_on)
         if upstream.tls is not None:
             self._file((*key, "tls", "ca"), upstream.tls.ca, certificates.check_authorities)
             if upstream.tls.cert or upstream.tls.key:
@@ -131,6 +127,14 @@ class _Check:
             )
         if route.reply is not None:
             self._reply((*key, "reply"), route.reply)
+        self._spelled_once((*key, "headers"), route.headers)
+
+    def _spelled_once(self, key: Key, headers: Collection[str]) -> None:
+        first: dict[str, str] = {}
+        for name in headers:
+            other = first.setdefault(name.lower(), name)
+            if other != name:
+                self.faults.add((*key, name), f"it is the same header as {other}: case does not count")
 
     def _reply(self, key: Key, reply: StaticReply) -> None:
         if reply.body and reply.file:
@@ -154,7 +158,7 @@ class _Check:
             self.faults.add((*key, "cert"), "a key needs its certificate")
             return
         try:
-            certificate = certificates.check_chain(pair.cert, self.now)
+            certificate = certificates.check_chain(pair.cert)
         except PemError as error:
             self.faults.add((*key, "cert"), str(error), pair.cert)
         # One file may hold both.

@@ -219,8 +219,9 @@ class _Walk:
         value = self._number_of(value, key)
         if not _fits(info, value):
             return self._wrong(info, value, key, extra)
-        sound = in_range(info, value) and abs(value) <= _LARGEST
-        return value if sound else self._wrong(info, value, key, extra, "out of range")
+        if abs(value) > _LARGEST:
+            return self._wrong(info, value, key, extra, "too large for 64 bits")
+        return value if in_range(info, value) else self._wrong(info, value, key, extra, "out of range")
 
     def _bool(self, info: inspect.BoolType, value: Any, key: Key, extra: Extra) -> Any:
         value = self._number_of(value, key)

@@ -1,32 +1,33 @@
 """From files and environment to a validated document. Everything wrong is gathered and raised at once.
 
-read files, `include`s joined ─► overrides ─► `${…}` ─► each value against its type ─► rules across values
+read files, `include`s joined ─► overrides ─► `${…}` ─► each value against its type ─► rules across values ─► builders
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from gatewayd.config.check import check
 from gatewayd.config.convert import walk_policy, walk_table
 from gatewayd.config.environment import override
-from gatewayd.config.faults import Faults
+from gatewayd.config.faults import Faults, Locate, placed
 from gatewayd.config.join import read
-from gatewayd.config.keys import Key, split
-from gatewayd.config.model import Document, Listener, Route, Service, Upstream, decode
+from gatewayd.config.keys import split
+from gatewayd.config.model import Document, decode
+from gatewayd.config.sound import leading_to, sound_part
 from gatewayd.config.sources import Sources
 from gatewayd.config.substitute import substitute_all
-from gatewayd.config.units import from_plain
 from gatewayd.errors import ConfigError, Fault
 
 __all__ = ["Loaded", "decode", "load"]
+
+Verify = Callable[[Document, Locate], Collection[Fault]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,11 +48,13 @@ def load(
     path: str | os.PathLike[str],
     environ: Mapping[str, str] = os.environ,
     policies: Mapping[str, type[Struct]] | None = None,
+    verify: Verify | None = None,
 ) -> Loaded:
     """The configuration that starts at the file `path`, checked (`config.check`).
 
-    `policies` maps each policy's name to its `Config`; with it the tables `policies.*` are held to them too.
-    Raises `ConfigError` with every fault, in the order of the files.
+    `policies` maps each policy's name to its `Config`; with it the tables `policies.*` are held to them too. `verify`
+    finds what is wrong beyond that, in what is sound so far. Raises `ConfigError` with every fault, in the order of
+    the files.
     """
     sources = Sources(os.fspath(path))
     faults = Faults(sources)
@@ -62,71 +65,22 @@ def load(
     if policies is not None and isinstance(raw.get("policies"), dict):
         tables = raw["policies"].items()
         raw["policies"] = {name: walk_policy(policies, name, table, faults)[0] for name, table in tables}
-    document, broken = _sound_part(raw, faults)
-    partial = {split(fault.path)[:2] for fault in faults.found}
-    for fault in check(document, sources, broken=broken):
-        # What an entry lacks may only lack because it was left out for a fault that is known already.
-        if split(fault.path) not in partial:
-            faults.put(fault)
+    document, broken = sound_part(raw, faults.found)
+    _add(faults, check(document, sources, broken=broken))
+    if verify is not None:
+        document, _ = sound_part(raw, faults.found)
+        _add(faults, placed(verify(document, sources), (), sources))
     if faults.found:
         raise ConfigError(sorted(faults.found, key=lambda fault: _order(fault, sources)))
     return Loaded(document, raw, sources)
 
 
-def _sound_part(raw: dict[str, Any], faults: Faults) -> tuple[Document, dict[str, set[str]]]:
-    """What of `raw` is without fault, so that rules across values can still be tried on it.
-
-    Left out are the options with faults; entries (`routes.quotes`) that lack something without them are named
-    in the second value.
-    """
-    if not faults.found:
-        return decode(raw), {}
-    bad: dict[Key, set[Any]] = {}
-    for fault in faults.found:
-        key = split(fault.path)
-        bad.setdefault(key[:2], set()).add(key[2] if len(key) > 2 else _ALL)
-    sound: dict[str, Any] = {}
-    broken: dict[str, set[str]] = {}
-    for section, table in raw.items():
-        if (section,) in bad or not isinstance(table, dict):
-            continue
-        left = {name: _without(value, bad.get((section, name), set())) for name, value in table.items()}
-        entry = _ENTRIES.get(section)
-        sound[section] = {name: value for name, value in left.items() if _decodes(value, entry)}
-        if entry:
-            broken[section] = left.keys() - sound[section].keys()
-    return decode(sound), broken
-
-
-_ENTRIES: dict[str, Any] = {
-    "listeners": Listener,
-    "upstreams": Upstream,
-    "services": Service,
-    "routes": Route,
-    "policies": dict[str, Any],
-}
-_ALL = object()
-_LEFT_OUT = object()
-
-
-def _without(value: Any, bad: set[Any]) -> Any:
-    """A section's entry or option without what is `bad` in it."""
-    if not bad:
-        return value
-    if _ALL in bad or not isinstance(value, dict):
-        return _LEFT_OUT
-    return {name: item for name, item in value.items() if name not in bad}
-
-
-def _decodes(value: Any, entry: Any) -> bool:
-    """Whether `value` is there and can be an `entry` (any option's value, if that is None)."""
-    if value is _LEFT_OUT or entry is None:
-        return value is not _LEFT_OUT
-    try:
-        msgspec.convert(value, entry, dec_hook=from_plain)
-    except msgspec.ValidationError:
-        return False
-    return True
+def _add(faults: Faults, found: list[Fault]) -> None:
+    """Take in what was `found` in the sound part of a document."""
+    known = leading_to(faults.found)
+    for fault in found:
+        if split(fault.path) not in known:
+            faults.put(fault)
 
 
 def _order(fault: Fault, sources: Sources) -> tuple[int, int]:

@@ -12,78 +12,52 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
+from gatewayd.config.consumers import Consumer
 from gatewayd.config.units import Duration, Rate, Size, from_plain
+from gatewayd.config.values import (
+    Address,
+    Balance,
+    Bytes,
+    Count,
+    FieldName,
+    FieldValue,
+    File,
+    HashOn,
+    HostPattern,
+    Method,
+    Name,
+    PathTemplate,
+    Positive,
+    Prefix,
+    ProbeHost,
+    Protocol,
+    Section,
+    SentHost,
+    ServerName,
+    Share,
+    Span,
+    Status,
+    Token,
+)
 
-Positive = Annotated[int, Meta(ge=1)]
-Count = Annotated[int, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Status = Annotated[int, Meta(ge=100, le=599)]
-
-# msgspec compares only its own number types: ranges of unit types ride in `extra` (see `config.convert`).
-Span = Annotated[Duration, Meta(extra={"gt": 0})]
-Bytes = Annotated[Size, Meta(extra={"gt": 0})]
-
-_TCHARS = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_HOST = r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*)"
-
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        extra={"allowed": "1 to 64 letters, digits, dots, dashes, underscores"},
-    ),
+__all__ = [
+    "Bytes",
+    "Count",
+    "FieldName",
+    "FieldValue",
+    "File",
+    "Method",
+    "Name",
+    "Positive",
+    "Prefix",
+    "Section",
+    "Span",
+    "Status",
+    "Token",
 ]
-Token = Annotated[str, Meta(pattern=rf"^{_TCHARS}$", extra={"allowed": "a token (RFC 9110 §5.6.2)"})]
-FieldName = Annotated[str, Meta(pattern=rf"^{_TCHARS}$", extra={"allowed": "a header name, such as X-Api-Version"})]
-FieldValue = Annotated[
-    str,
-    Meta(
-        pattern=r"^[^\x00-\x1f\x7f]*$",
-        extra={"allowed": "a header value: no line breaks, no control characters"},
-    ),
-]
-Method = Annotated[
-    str, Meta(pattern=rf"^{_TCHARS}$", extra={"allowed": "a method, in capitals as it is sent, such as GET"})
-]
-Protocol = Annotated[
-    str,
-    Meta(pattern=rf"^{_TCHARS}(/{_TCHARS})?$", extra={"allowed": 'a protocol such as "websocket", or "*"'}),
-]
-HostPattern = Annotated[
-    str,
-    Meta(
-        pattern=rf"^(\*\.)?{_HOST}$",
-        extra={"allowed": '"api.example.com" or "*.example.com", without a port'},
-    ),
-]
-SentHost = Annotated[
-    str,
-    Meta(pattern=rf"^{_HOST}(:[0-9]{{1,5}})?$", extra={"allowed": '"preserve", "target" or a host to send'}),
-]
-HashOn = Annotated[
-    str,
-    Meta(
-        pattern=rf"^(ip|header:{_TCHARS}|cookie:{_TCHARS})$",
-        extra={"allowed": '"ip", "header:<name>", "cookie:<name>"'},
-    ),
-]
-Prefix = Annotated[
-    str,
-    Meta(pattern=r"^(/[^\x00-\x20?#\\\x7f]*)?$", extra={"allowed": 'a path prefix such as "/legacy", or ""'}),
-]
-File = Annotated[str, Meta(extra={"file": True})]
-"""A file name; a relative one counts from the directory of the file it stands in."""
-
-
-Address = Annotated[str, Meta(extra={"allowed": '"host:port", "[::1]:port" or "unix:/path"'})]
-PathTemplate = Annotated[str, Meta(extra={"allowed": 'a path such as "/v1/claims/{id}"'})]
-Balance = Literal["p2c_ewma", "round_robin", "least_requests", "consistent_hash"]
-
-
-class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of `conf.toml`; unknown keys are errors."""
+"""What policies import from here though it stands in `config.values`."""
 
 
 class Paths(Section, frozen=True):
@@ -188,7 +162,7 @@ class UpstreamTls(Section, frozen=True):
     """TLS towards the targets."""
 
     verify: bool = True  # check the target's certificate and name
-    sni: str = ""  # server name to send and to verify; "": the target's host name
+    sni: ServerName = ""  # server name to send and to verify; "": the target's host name
     ca: File = ""  # PEM file; "": the system's
     cert: File = ""  # PEM file: our certificate, if targets ask for one
     key: File = ""  # PEM file: its private key
@@ -208,7 +182,7 @@ class ActiveHealth(Section, frozen=True):
     """Probes, sent by every worker on its own; off without a path."""
 
     path: Prefix = ""  # what to GET, such as /health; "": no probes
-    host: str = ""  # Host to send; "": the target's
+    host: ProbeHost = ""  # Host to send; "": the target's
     interval: Span = Duration(5)  # between two probes of a target
     timeout: Span = Duration(2)  # a slower answer is a failure
     healthy_after: Positive = 2  # good answers in a row
@@ -319,12 +293,30 @@ class Route(Section, frozen=True):
     body: Size | None = None  # instead of limits.body
 
 
+class Plan(Section, frozen=True):
+    """What consumers subscribe to: policies that hold for them on every route that asks who they are."""
+
+    policies: list[str] = field(default_factory=list)  # instances that run behind authentication: limits, acl, …
+
+
 class PolicyTable(Section, frozen=True):
     """What every table `policies.<instance>` may hold beside the policy's own options."""
 
     policy: str = ""  # which policy it configures; "": the one of the instance's own name
     mode: Literal["enforce", "observe"] = "enforce"  # observe: note refusals, but let exchanges pass
     failure: Literal["closed", "open"] = "closed"  # open: let exchanges pass if the policy itself fails
+
+
+class Dpop(Section, frozen=True):
+    """Proofs that who shows a token holds its key (RFC 9449), for tokens bound to one: jwt and introspection."""
+
+    algorithms: list[
+        Literal["ES256", "ES384", "ES512", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"]
+    ] = field(default_factory=lambda: ["ES256", "ES384", "ES512", "EdDSA", "PS256", "PS384", "PS512", "RS256"])  # taken
+    max_age: Span = Duration(60)  # a proof older than this is refused
+    leeway: Duration = Duration(10)  # by which clocks may differ
+    nonces: bool = False  # proofs must hold a nonce of ours, five to ten minutes old at most
+    proofs: Positive = 262_144  # used ones remembered at once, per worker; 20 bytes each
 
 
 class Identity(Section, frozen=True):
@@ -334,6 +326,8 @@ class Identity(Section, frozen=True):
     pepper: str = ""  # secret that keys the hashes of API keys; at least 32 characters; needed by api_key
     consumers_file: File = ""  # more consumers, one JSON object per line; "": only those of [consumers]
     realm: FieldValue = "gatewayd"  # named in WWW-Authenticate
+    failures_per_address: Rate = Rate(30, 60)  # refused credentials; then 429, IPv6 counts per /64; 0: no limit
+    dpop: Dpop = Dpop()  # proofs of possession
 
 
 class Redis(Section, frozen=True):
@@ -359,11 +353,13 @@ class Document(Section, frozen=True):
     upstreams: dict[Name, Upstream] = field(default_factory=dict)  # targets that serve the same thing
     services: dict[Name, Service] = field(default_factory=dict)  # APIs behind the gateway
     routes: dict[Name, Route] = field(default_factory=dict)  # which requests, and what answers them
+    consumers: dict[Name, Consumer] = field(default_factory=dict)  # who is known, and by what
+    plans: dict[Name, Plan] = field(default_factory=dict)  # what consumers subscribe to
     policies: dict[Name, dict[str, Any]] = field(default_factory=dict)  # policy instances, by name
 
     def __repr__(self) -> str:
         """Counts only: values may have come from secrets."""
-        tables = ("listeners", "upstreams", "services", "routes", "policies")
+        tables = ("listeners", "upstreams", "services", "routes", "consumers", "policies")
         return f"<Document {' '.join(f'{name}={len(getattr(self, name))}' for name in tables)}>"
 
 

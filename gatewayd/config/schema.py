@@ -17,9 +17,11 @@ from gatewayd.config.comments import descriptions
 from gatewayd.config.model import Document, PolicyTable
 from gatewayd.config.units import (
     DURATION_PATTERN,
+    MOMENT_PATTERN,
     RATE_PATTERN,
     SIZE_PATTERN,
     Duration,
+    Moment,
     Rate,
     Size,
     to_plain,
@@ -31,6 +33,7 @@ _UNITS: dict[type, tuple[str, str]] = {
     Duration: (DURATION_PATTERN, "number"),
     Size: (SIZE_PATTERN, "integer"),
     Rate: (RATE_PATTERN, "number"),
+    Moment: (MOMENT_PATTERN, "number"),
 }
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as configurations write them: `"30s"`, `"1MiB"`, `"100/m"`.
+"""Durations, sizes, rates and times as configurations write them: `"30s"`, `"1MiB"`, `"100/m"`, `"2027-01-31"`.
 
 Each type is a number (`float` seconds, `int` bytes, `float` per second), so that nothing behind the
 configuration has to know about units; `parse` reads what a person wrote and `str()` gives the shortest text
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
@@ -39,6 +40,9 @@ _BYTES = r"(?:B|[kKMGT]B|[KMGT]iB)"
 DURATION_PATTERN = rf"^(?:{_NUMBER} ?{_TIME})+$"
 SIZE_PATTERN = rf"^{_NUMBER} ?{_BYTES}$"
 RATE_PATTERN = rf"^{_NUMBER}(?: ?{_BYTES})?/(?:{_NUMBER} ?)?{_TIME}$"
+MOMENT_PATTERN = (
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2}))?)?$"
+)
 """What the JSON Schema says of each; `parse` is stricter where a pattern cannot be."""
 
 _MOST = 10**18
@@ -46,10 +50,11 @@ _DURATION_PART = re.compile(rf"({_NUMBER}) ?({_TIME})")
 _SIZE = re.compile(rf"({_NUMBER}) ?({_BYTES})")
 _RATE = re.compile(rf"({_NUMBER})( ?{_BYTES})?/(?:({_NUMBER}) ?)?({_TIME})")
 _BARE = re.compile(_NUMBER)
+_MOMENT = re.compile(MOMENT_PATTERN)
 
 
 class UnitError(ValueError):
-    """A value that is no duration, size or rate; the message says what is wrong with it."""
+    """A value that is no duration, size, rate or time; the message says what is wrong with it."""
 
 
 class Duration(float):
@@ -141,7 +146,34 @@ class Rate(float):
         return f"Rate('{self}')"
 
 
-UNITS: tuple[type[Duration], type[Size], type[Rate]] = (Duration, Size, Rate)
+class Moment(float):
+    """Seconds since the epoch; 0 is none. TOML's own dates and times are taken as well, if they say their zone."""
+
+    ALLOWED: ClassVar[str] = (
+        'a time with its zone such as "2027-01-31T12:00:00Z", a date (its first second, UTC), or ""'
+    )
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Seconds from RFC 3339's date or date-time, or a bare number. Raises `UnitError`."""
+        if isinstance(value, str):
+            return cls(_from_rfc3339(value) if value else 0)
+        if isinstance(value, date):
+            return cls(_from_rfc3339(value.isoformat()))
+        return cls(_bounded(_plain(value)))
+
+    def __str__(self) -> str:
+        if not self:
+            return ""
+        return datetime.fromtimestamp(self, UTC).isoformat().replace("+00:00", "Z")
+
+    def __repr__(self) -> str:
+        return f"Moment('{self}')"
+
+
+UNITS: tuple[type[Duration], type[Size], type[Rate], type[Moment]] = (Duration, Size, Rate, Moment)
 
 
 def from_plain(kind: type[Any], value: object) -> object:
@@ -166,6 +198,16 @@ def _seconds(text: str) -> float:
     if scales != sorted(set(scales), reverse=True):
         raise UnitError("is no duration: units go down, each once, as in 1h30m")
     return float(sum((number * scale for number, scale in parts), Decimal(0)))
+
+
+def _from_rfc3339(text: str) -> float:
+    if not _MOMENT.fullmatch(text):
+        raise UnitError("is a time without its zone" if _MOMENT.fullmatch(f"{text}Z") else "is not a time")
+    try:
+        found = datetime.fromisoformat(text.upper())
+    except ValueError as error:
+        raise UnitError(f"is not a time: {error}") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _bytes(text: str) -> int:

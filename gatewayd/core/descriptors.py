@@ -7,6 +7,7 @@ taken all others: targets are dialled, logs reopened, sockets received from the 
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
@@ -14,6 +15,16 @@ FOR_TARGETS = 256
 """Kept back from callers at most."""
 FOR_OURSELVES = 32
 """Kept back from callers and targets at most."""
+
+
+def fill_standard() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: else the next file opened would be taken for it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(descriptor, True)
 
 
 def last_for_callers() -> int:

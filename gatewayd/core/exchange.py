@@ -55,6 +55,9 @@ class BodySink(Protocol):
 class Downstream(Protocol):
     """The caller's side of one exchange."""
 
+    kept: dict[str, Any] | None
+    """What policies keep for as long as the caller's connection lasts, by instance name; None: nothing yet."""
+
     def read_body(self, sink: BodySink) -> None:
         """Deliver the request body to `sink`, what has come in already first."""
         ...

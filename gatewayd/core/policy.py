@@ -14,6 +14,7 @@ from gatewayd.config.model import Document
 from gatewayd.core.arena import Arena
 from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.exchange import Exchange, Headers
+from gatewayd.errors import GatewaydError
 
 if TYPE_CHECKING:
     from gatewayd.core.identity import Authenticator, Consumer
@@ -31,6 +32,17 @@ class Reply:
     code: str = ""
 
 
+class Undecided(GatewaydError):
+    """A policy cannot decide now, because what it asks is out of order: raised where it fails by no fault of its own.
+
+    `reply` is what the caller gets if the policy fails closed.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.code)
+        self.reply = reply
+
+
 Verdict = Reply | None
 AccessHook = Callable[[Exchange], "Verdict | Awaitable[Verdict]"]
 """None lets the exchange go on; a `Reply` ends it there."""
@@ -44,18 +56,14 @@ Handler = Callable[[Exchange], None]
 
 
 class Limit(Protocol):
-    """One limit of an exchange. All limits of a route are asked before any is charged: one step for the caller."""
+    """One limit of an exchange. Those of a route are taken in one step: if one refuses, the others get it back."""
 
-    def room(self, exchange: Exchange, now: float) -> Reply | None:
-        """The refusal if there is no room for `exchange` at monotonic second `now`; charges nothing."""
+    def take(self, exchange: Exchange, now: int) -> Reply | None:
+        """Charge `exchange` at monotonic nanosecond `now`; the refusal, with nothing charged, if there is no room."""
         ...
 
-    def take(self, exchange: Exchange, now: float) -> bool:
-        """Charge it; False, with nothing charged, if another worker took the last of it meanwhile."""
-        ...
-
-    def give_back(self, exchange: Exchange, now: float) -> None:
-        """Undo `take`, for another limit of the step refused."""
+    def give_back(self, exchange: Exchange) -> None:
+        """Another limit of the step refused: undo `take`, if it charged anything. The exchange is as it was then."""
         ...
 
 
@@ -71,8 +79,12 @@ class Hooks:
     """Decided together with the route's other limits, at the place of the first of them in ORDER."""
     authenticate: Authenticator | None = None
     """Of a policy that authenticates: the bare question, for policies that combine several. `access` asks it too."""
+    challenges: tuple[bytes, ...] = ()
+    """Of such a policy: values for WWW-Authenticate, which say how one may show who one is."""
     handler: Callable[[Handler], Handler] | None = None
     """Wraps the route's handler: a policy that may answer in its stead, or ask it on behalf of several exchanges."""
+    why: Callable[[Exchange], str] | None = None
+    """For `gatewayd explain` with a request at hand: what of the configuration decides about it."""
 
 
 class Consumers(Protocol):
@@ -141,6 +153,15 @@ class BuildContext:
     hooks_of: Callable[[str], Hooks] | None = None
     """The hooks of another instance, for policies that combine. Raises `ConfigError`: none of that name, or a cycle."""
 
+    topics: dict[str, list[Callable[[bytes], Any]]] = field(default_factory=dict)
+
+    def hear(self, topic: str, answer: Callable[[bytes], Any]) -> None:
+        """Have `answer` told what the supervisor tells all workers on `topic`, as long as this generation serves.
+
+        It returns what JSON can say, and does not wait.
+        """
+        self.topics.setdefault(topic, []).append(answer)
+
     def keep(self, name: str, make: Callable[[], T]) -> T:
         """The object `name` of this instance, carried over reloads (counters, pools); made on first use."""
         key = (self.instance, name)
@@ -156,6 +177,7 @@ class Route:
     __slots__ = (
         "access",
         "body_limit",
+        "by_plan",
         "handler",
         "hosts",
         "log",
@@ -179,3 +201,4 @@ class Route:
         self.slot = 0  # index of its row in shared memory
         self.body_limit = 0  # bytes; 0: none
         self.upgrades: frozenset[bytes] = frozenset()  # {b"*"}: any
+        self.by_plan: dict[str, Route] | None = None  # how it goes on behind `access`, by the plan of who calls

@@ -45,7 +45,7 @@ def build(config: model.Redirect, params: Collection[str] | None = None) -> Hand
         _check(pieces, params)
     except ValueError as error:
         raise ConfigError([Fault("redirect.to", str(error), found=repr(config.to))]) from None
-    render = _renderer(pieces)
+    render = location(config)
     status = config.status
     needs_host = any(name == "host" for _, name in pieces)
 
@@ -56,6 +56,11 @@ def build(config: model.Redirect, params: Collection[str] | None = None) -> Hand
             answer(exchange, Reply(status, ((b"location", render(exchange)),)))
 
     return redirect
+
+
+def location(config: model.Redirect) -> Render:
+    """What writes the `Location` for an exchange; `config` is one that `build` took."""
+    return _renderer(parts(config.to))
 
 
 def _check(pieces: list[tuple[str, str]], params: Collection[str] | None) -> None:

@@ -80,6 +80,19 @@ class TakeOver(msgspec.Struct, tag=True, frozen=True):
     """From a new supervisor to the one it replaces: my workers serve, drain yours."""
 
 
+class Tell(msgspec.Struct, tag=True, frozen=True):
+    """To every worker, through the supervisor if the control process says it: what concerns whoever hears `topic`.
+
+    A worker answers with a JSON list of what they said, the supervisor with that of all workers.
+    """
+
+    topic: str
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Tell(topic={self.topic!r})"  # a body may hold secrets
+
+
 class Done(msgspec.Struct, tag=True, frozen=True):
     """The call succeeded; `body` is what it was asked for."""
 
@@ -99,7 +112,7 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 
 
 AnyMessage = (
-    Apply | Listen | Drain | ReopenLogs | Status | Ready | Observe | Reload | TakeOver | Done | Refused | Failed
+    Apply | Listen | Drain | ReopenLogs | Status | Ready | Observe | Reload | TakeOver | Tell | Done | Refused | Failed
 )
 Serve = Callable[[AnyMessage, list[socket.socket]], Awaitable[bytes | None]]
 """Answers one call: returns the body of `Done`, raises `ConfigError` for `Refused`."""

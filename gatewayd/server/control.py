@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,13 +21,24 @@ from gatewayd.config import address as addresses
 from gatewayd.errors import ConfigError
 from gatewayd.observe import metrics
 from gatewayd.server import exposition, log, shared_memory
-from gatewayd.server.channel import AnyMessage, Channel, ChannelError, Observe, Ready, Reload, Status
+from gatewayd.server.channel import AnyMessage, Channel, ChannelError, Observe, Ready, Reload, Status, Tell
 from gatewayd.server.process import ignore_signals, numbers
 
 _NICENESS = 5
 _PATIENCE = 5.0
 """Seconds the supervisor gets to answer anything but a reload."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Purge(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be purged (`cache.store.Store.purge`)."""
+
+    kind: Literal["url", "prefix", "tag", "all"]
+    value: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.kind == "all") == bool(self.value):
+            raise ValueError("a value belongs to every kind but all")
 
 
 class Control:
@@ -44,6 +56,7 @@ class Control:
         self.app.router.add_get("/status", self.status)
         self.app.router.add_get("/metrics", self.metrics)
         self.app.router.add_post("/reload", self.reload)
+        self.app.router.add_post("/cache/purge", self.purge)
 
     async def run(self, channel: socket.socket, listening: socket.socket) -> None:
         """Serve on `listening` until the supervisor hangs up."""
@@ -87,6 +100,20 @@ class Control:
             return _json(await self._ask(Reload()))
         except ConfigError as error:
             return _json(msgspec.json.encode({"faults": error.faults}), 422)
+
+    async def purge(self, request: web.Request) -> web.Response:
+        """Have all workers forget stored replies: `{"kind": "url" | "prefix" | "tag" | "all", "value": "…"}`.
+
+        200 and how many they were, 400 for another body, 415 for what a web page could send without asking first.
+        """
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType(text="the body is to be application/json")
+        try:
+            order = msgspec.json.decode(await request.read(), type=_Purge)
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        said = msgspec.json.decode(await self._ask(Tell("cache/purge", msgspec.json.encode(order))), type=list[int])
+        return _json(msgspec.json.encode({"purged": sum(said)}))
 
     def _page(self, status: dict[str, object]) -> bytes:
         parts = msgspec.convert(status["parts"], list[int])

@@ -16,7 +16,7 @@ from gatewayd.core.tasks import spawn
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.observe import metrics
 from gatewayd.server import sockets
-from gatewayd.server.channel import AnyMessage, Apply, ChannelError, Drain, Listen, ReopenLogs, Status
+from gatewayd.server.channel import AnyMessage, Apply, ChannelError, Drain, Listen, ReopenLogs, Status, Tell
 from gatewayd.server.process import START_TIMEOUT, Child, Kept, StartError, start
 
 _log = logging.getLogger(__name__)
@@ -158,6 +158,17 @@ class Crew:
     async def reopen_logs(self) -> None:
         """Have every worker open its logs anew, those that drain too."""
         await self._everybody(ReopenLogs())
+
+    async def tell(self, message: Tell) -> list[Any]:
+        """Tell every worker, those that drain too; what all of them say. Raises `ChannelError` if one cannot be told.
+
+        One that is only being started has nothing yet that it could be told about.
+        """
+        members = [*self._members.values(), *self._leaving.values()]
+        told = [each.child.channel for each in members if each.child and each.state in ("serving", "draining")]
+        async with asyncio.timeout(_STATUS_TIMEOUT):
+            answers = await asyncio.gather(*(channel.call(message) for channel in told))
+        return [said for answer in answers for said in msgspec.json.decode(answer)]
 
     async def status(self) -> list[dict[str, Any]]:
         """One entry per worker, draining ones included; `edge` is what the data path says of itself."""

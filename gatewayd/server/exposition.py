@@ -38,6 +38,8 @@ class _Page(Collector):
         yield from _daemon(self._status)
         yield from _workers(self._status["workers"])
         yield from _targets(self._status["workers"])
+        yield from _upstreams(self._status["workers"])
+        yield _certificates(self._status["workers"])
         yield from _connections(self._totals)
         yield from _tokens(self._totals)
         yield from _routes(self._totals.routes)
@@ -68,20 +70,51 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
 
 
 def _targets(workers: list[dict[str, Any]]) -> Iterator[Metric]:
-    labels = ["worker", "upstream", "target"]
+    labels = ["worker", "upstream", "target", "place"]
     available = GaugeMetricFamily("gatewayd_target_available", "The worker sends it requests.", labels=labels)
     in_flight = GaugeMetricFamily("gatewayd_target_in_flight", "Exchanges under way with it.", labels=labels)
     requests = CounterMetricFamily("gatewayd_target_requests", "Requests sent to it.", labels=labels)
     failures = CounterMetricFamily("gatewayd_target_failures", "Requests it failed.", labels=labels)
+    ejections = CounterMetricFamily("gatewayd_target_ejections", "Times it had to rest.", labels=labels)
     for worker in workers:
         for upstream, group in (worker["edge"] or {}).get("upstreams", {}).items():
             for target in group["targets"]:
-                values = [str(worker["index"]), upstream, target["address"]]
+                values = [str(worker["index"]), upstream, target["address"], target["place"]]
                 available.add_metric(values, target["available"])
                 in_flight.add_metric(values, target["in_flight"])
                 requests.add_metric(values, target["requests"])
                 failures.add_metric(values, target["failures"])
-    yield from (available, in_flight, requests, failures)
+                ejections.add_metric(values, target["ejections"])
+    yield from (available, in_flight, requests, failures, ejections)
+
+
+def _upstreams(workers: list[dict[str, Any]]) -> Iterator[Metric]:
+    labels = ["worker", "upstream"]
+    unclosed = GaugeMetricFamily("gatewayd_breaker_open", "The breaker refuses: open or half-open.", labels=labels)
+    opened = CounterMetricFamily("gatewayd_breaker_opened", "Times it went from closed to open.", labels=labels)
+    for worker in workers:
+        for upstream, group in (worker["edge"] or {}).get("upstreams", {}).items():
+            values = [str(worker["index"]), upstream]
+            unclosed.add_metric(values, group["breaker"]["state"] != "closed")
+            opened.add_metric(values, group["breaker"]["opened"])
+    yield from (unclosed, opened)
+
+
+def _certificates(workers: list[dict[str, Any]]) -> Metric:
+    """All workers of a generation have the same; while one follows another the earlier end counts."""
+    family = GaugeMetricFamily(
+        "gatewayd_certificate_expires_timestamp_seconds",
+        "When a listener's certificate ceases to be valid, Unix time.",
+        labels=["listener", "certificate"],
+    )
+    ends: dict[tuple[str, str], float] = {}
+    for worker in workers:
+        for listener, files in (worker["edge"] or {}).get("certificates", {}).items():
+            for file, end in files.items():
+                ends[listener, file] = min(end, ends.get((listener, file), end))
+    for labels, end in ends.items():
+        family.add_metric(labels, end)
+    return family
 
 
 def _connections(totals: Totals) -> Iterator[Metric]:
@@ -105,7 +138,7 @@ def _connections(totals: Totals) -> Iterator[Metric]:
 
 def _tokens(totals: Totals) -> Iterator[Metric]:
     tables = (
-        ("gatewayd_refusals", "Requests refused here, by problem code.", "code", metrics.REFUSALS),
+        ("gatewayd_refusals", "Answers made here, by problem code.", "code", metrics.REFUSALS),
         ("gatewayd_upstream_failures", "Exchanges that failed upstream.", "reason", metrics.FAILURES),
         ("gatewayd_connections_refused", "Connections not served.", "reason", metrics.CONNECTIONS_REFUSED),
     )

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from socket import socket
 from typing import Any
 
 from gatewayd.config.model import Document
+from gatewayd.core.arena import Arena
 from gatewayd.core.workers import worker_count
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.server.channel import Drain
@@ -32,13 +34,15 @@ class Generations:
         rules: Callable[[], Rules],
         store: SocketStore,
         slots: Slots,
+        contents: Arena | None = None,
     ) -> None:
-        """`rules` are imported when they are first needed."""
+        """`rules` are imported when they are first needed; `contents` is the workers' shared memory."""
         self.path = path
         self.number = 0
         self.document = Document()
         self._environ = environ
         self._rules = rules
+        self._contents = contents
         self._store = store
         self._slots = slots
         self._secret = os.urandom(32)
@@ -51,9 +55,8 @@ class Generations:
         """
         try:
             await self._begin(crew)
-        except ConfigError:
-            self._prepare()
-            raise
+        except ConfigError as error:
+            raise self._prepare().located(error) from None
 
     async def _begin(self, crew: Crew) -> None:
         prepared = prepare(self.path, self._environ, held=self._held)
@@ -129,7 +132,8 @@ class Generations:
         }
 
     def _prepare(self) -> Prepared:
-        return prepare(self.path, self._environ, self._rules(), self._held)
+        rules = replace(self._rules(), contents=self._contents)
+        return prepare(self.path, self._environ, rules, self._held)
 
     def _held(self, _: Document) -> set[str]:
         return self._store.keys()
@@ -160,6 +164,8 @@ class Generations:
         self.number += 1
         self.document = prepared.document
         self._wanted = wanted(prepared.document)
+        for warning in prepared.warnings:
+            _log.warning("%s", warning)
 
     async def _settle(self, crew: Crew, count: int) -> None:
         """Bring sockets and workers in line with what is served now."""

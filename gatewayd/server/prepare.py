@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gatewayd.config.expiry import expiring
 from gatewayd.config.faults import Locate, placed
 from gatewayd.config.load import load
 from gatewayd.config.model import Document
+from gatewayd.core.arena import Arena
 from gatewayd.core.workers import MAX_WORKERS
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.server.sockets import CONTROL, AddressError, Place, Wanted, key_of, path_of, place, probe
@@ -20,7 +22,10 @@ class Rules:
     """What only the data path knows of right and wrong: each policy's `Config`, and whether a document can be built."""
 
     policies: Mapping[str, type[msgspec.Struct]]
-    verify: Callable[[Document, Locate], Collection[Fault]]
+    verify: Callable[..., Collection[Fault]]
+    """Of a document and a `Locate`; and of `contents`, if there are any."""
+    contents: Arena | None = None
+    """The workers' shared memory. Where it is, verifying leaves there what each of them would stop for to make it."""
 
 
 Held = Callable[[Document], Collection[str]]
@@ -28,11 +33,12 @@ Held = Callable[[Document], Collection[str]]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A configuration without faults. `packed` is its raw form as msgpack, for the workers."""
+    """A configuration without faults. `packed`: its raw form as msgpack, for workers. `warnings` can be lived with."""
 
     document: Document
     packed: bytes
     locate: Locate
+    warnings: tuple[Fault, ...] = ()
 
     def __repr__(self) -> str:
         return "Prepared()"  # a document holds secrets
@@ -51,16 +57,15 @@ def prepare(path: str, environ: Mapping[str, str], rules: Rules | None = None, h
 
     `held` tells the keys of sockets the daemon has already. Raises `ConfigError` with everything that is wrong.
     """
-    loaded = load(path, environ, rules.policies if rules else None)
-    document = loaded.document
-    faults = [
-        *_workers(document),
-        *_addresses(document, held(document)),
-        *(rules.verify(document, loaded.locate) if rules else ()),
-    ]
-    if faults:
-        raise ConfigError(placed(faults, (), loaded.locate))
-    return Prepared(document, msgspec.msgpack.encode(loaded.raw), loaded.locate)
+
+    def verify(document: Document, locate: Locate) -> list[Fault]:
+        shared = {"contents": rules.contents} if rules and rules.contents else {}
+        built = rules.verify(document, locate, **shared) if rules else ()
+        return [*_workers(document), *_addresses(document, held(document)), *built]
+
+    loaded = load(path, environ, rules.policies if rules else None, verify)
+    warnings = tuple(expiring(loaded.document, loaded.locate))
+    return Prepared(loaded.document, msgspec.msgpack.encode(loaded.raw), loaded.locate, warnings)
 
 
 def wanted(document: Document) -> dict[str, Wanted]:

@@ -39,8 +39,11 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(control: str, method: str, path: str, timeout: float) -> tuple[int, Any]:
-    """Status and JSON of the reply to one request to the control listener at `control`. Raises `NotRunning`."""
+def ask(control: str, method: str, path: str, timeout: float, body: object = None) -> tuple[int, Any]:
+    """Status and JSON of the reply to one request to the control listener at `control`. Raises `NotRunning`.
+
+    A `body` other than None is sent as JSON.
+    """
     address = addresses.parse(control)
     connection: http.client.HTTPConnection
     if address.path:
@@ -48,7 +51,10 @@ def ask(control: str, method: str, path: str, timeout: float) -> tuple[int, Any]
     else:
         connection = http.client.HTTPConnection(_ANY.get(address.host, address.host), address.port, timeout=timeout)
     try:
-        connection.request(method, path)
+        if body is None:
+            connection.request(method, path)
+        else:
+            connection.request(method, path, msgspec.json.encode(body), {"Content-Type": "application/json"})
         reply = connection.getresponse()
         return reply.status, msgspec.json.decode(reply.read())
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:

@@ -23,7 +23,7 @@ from gatewayd.core.tasks import spawn
 from gatewayd.errors import ConfigError, Fault, GatewaydError
 from gatewayd.observe import metrics
 from gatewayd.server import pid_file, shared_memory, upgrade
-from gatewayd.server.channel import AnyMessage, ChannelError, Observe, Ready, Reload, Status
+from gatewayd.server.channel import AnyMessage, ChannelError, Observe, Ready, Reload, Status, Tell
 from gatewayd.server.control_keeper import ControlKeeper
 from gatewayd.server.crew import Crew
 from gatewayd.server.generations import Generations, drain_of
@@ -66,10 +66,12 @@ class Supervisor:
         self._commands = commands or Commands()
         self._slots = shared_memory.Slots(metrics.ROUTE_ROWS)
         self._store = SocketStore(self._inheritance.sockets)
-        self._generations = Generations(os.path.abspath(path), self._environ, rules, self._store, self._slots)
-        memory = shared_memory.create(metrics.size_bytes())
+        memory, contents = shared_memory.create(metrics.size_bytes()), shared_memory.create(arena.SIZE)
+        self._generations = Generations(
+            os.path.abspath(path), self._environ, rules, self._store, self._slots, arena.Arena(contents)
+        )
         children = {key: text for key, text in environ.items() if key not in _PRIVATE}
-        shared = {"memory": memory, "arena": shared_memory.create(arena.SIZE)}
+        shared = {"memory": memory, "arena": contents}
         self._crew = Crew(self._commands.worker, shared, children, self._generations.listening)
         self._crew.shared = self._inheritance.channel is not None
         self._control = ControlKeeper(self._commands.control, memory, children, self._answer)
@@ -260,6 +262,8 @@ class Supervisor:
             case Reload():
                 await self.reload()
                 return msgspec.json.encode({"generation": self._generations.number})
+            case Tell():
+                return msgspec.json.encode(await self._crew.tell(message))
             case _:
                 raise ChannelError(f"the control process does not ask for {type(message).__name__}")
 

@@ -29,6 +29,7 @@ from gatewayd.server.channel import (
     Listen,
     ReopenLogs,
     Status,
+    Tell,
 )
 from gatewayd.server.process import ignore_signals, numbers
 from gatewayd.server.sockets import LAST_HANDSHAKES, drop_new
@@ -67,6 +68,10 @@ class Serving(Protocol):
 
     def reopen_logs(self) -> None:
         """Open the access log anew."""
+        ...
+
+    def tell(self, topic: str, body: bytes) -> bytes:
+        """Tell whoever hears `topic`; a JSON list of what they said."""
         ...
 
     def status(self) -> dict[str, Any]:
@@ -114,6 +119,8 @@ class Worker:
                     self._applied.reopen_logs()
                 case Status():
                     return msgspec.json.encode(self._applied.status())
+                case Tell(topic, body):
+                    return self._applied.tell(topic, body)
                 case _:
                     raise ChannelError(f"a worker does not know {type(message).__name__}")
         return None

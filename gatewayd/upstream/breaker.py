@@ -9,7 +9,7 @@ half-open → closed: `probes` exchanges that began in this state succeeded. →
 from __future__ import annotations
 
 import logging
-from math import inf
+from math import ceil, inf
 from typing import Literal
 
 from gatewayd.config import model
@@ -63,6 +63,10 @@ class Breaker:
         if self.closed:
             return True
         return self._allow_trial(now)
+
+    def wait(self, now: float) -> int:
+        """Whole seconds, 1 at least, after which it is worth to ask again."""
+        return 1 if self.closed else max(1, ceil(self._until - now))
 
     def record(self, failed: bool, seconds: float, now: float) -> None:
         """An exchange ended; its last attempt began `seconds` ago."""

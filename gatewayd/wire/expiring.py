@@ -7,7 +7,7 @@ import math
 from gatewayd.errors import RequestError
 from gatewayd.wire.listener import ListenerState
 from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, Replying
-from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch
+from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch, unsent
 
 
 class Expiring(Replying):
@@ -80,7 +80,9 @@ class Expiring(Replying):
         """The sweep found `deadline` passed."""
         self.deadline = math.inf
         timeouts = self.state.settings.timeouts
-        if self.send_watch is not None:
+        if self.phase == LINGER:
+            self._lingered(timeouts.send_idle, now)
+        elif self.send_watch is not None:
             self.deadline = now + INTERVAL
             if self.send_watch.stalled(self.transport, timeouts.send_idle, now):
                 self._give_up("caller_reads_nothing")
@@ -93,7 +95,13 @@ class Expiring(Replying):
             why = self.body_watch.too_slow(received, bool(asked and not self.paused), timeouts, now)
             if why:
                 self._break_off(RequestError(408, "body_too_slow", why))
-        elif self.phase == LINGER:
+
+    def _lingered(self, send_idle: float, now: float) -> None:
+        """Close at last; a caller who is still at reading the reply gets the rest of it."""
+        self.deadline = now + INTERVAL
+        if self.send_watch is None:
+            self.send_watch = SendWatch(now)
+        if not unsent(self.transport) or self.send_watch.stalled(self.transport, send_idle, now):
             self.phase = CLOSED
             self.transport.abort()
 

@@ -15,7 +15,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 MAX_LINE = 256
 """Longest chunk-size line with its extensions (bytes); nothing in use is near it."""
 MAX_EXTENSIONS = 16 * 1024
-"""Extension bytes read over a whole body: they are dropped, so a caller could send them for ever."""
+"""Extension bytes read beyond as many as the chunks have: they are dropped, so one could send them for ever with tiny
+chunks. Real ones, such as signatures of chunks of 64 KiB, are far from it, however long the body is."""
 MAX_TRAILERS = 16 * 1024
 """Longest trailer section (bytes)."""
 
@@ -134,10 +135,10 @@ class ChunkedReader:
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
             raise FramingError("a chunk size is malformed")
-        self._extensions += len(match[2])
+        self._remaining = int(match[1], 16)
+        self._extensions = max(self._extensions + len(match[2]) - self._remaining, 0)
         if self._extensions > MAX_EXTENSIONS:
             raise FramingError("too many chunk extensions")
-        self._remaining = int(match[1], 16)
         self._state = _DATA if self._remaining else _TRAILER
 
     def _trailer_line(self, line: bytes) -> None:

@@ -17,6 +17,7 @@ import asyncio
 import re
 import socket
 from dataclasses import dataclass
+from functools import cache
 
 from gatewayd.errors import RequestError
 
@@ -32,6 +33,9 @@ _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 _V1_FAMILIES = {b"TCP4": socket.AF_INET, b"TCP6": socket.AF_INET6}
 _V2_SIZES = {0x0: 0, 0x1: 12, 0x2: 36, 0x3: 216}
 """Bytes of the addresses, by address family."""
+_TLV = 3
+"""Bytes of a type and a length (§2.2)."""
+_CRC32C = 0x03
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,46 @@ def _version_2(seen: bytes) -> Header | None:
     if len(seen) < _FIXED + length:
         return None
     rest = seen[_FIXED + length :]
-    if not proxied or not transport or family not in (0x1, 0x2):
+    if not proxied or not transport or not family:
+        return Header(rest=rest)
+    _check_extras(seen[: _FIXED + length], _FIXED + size)
+    if family not in (0x1, 0x2):
         return Header(rest=rest)
     return _addresses(seen[_FIXED : _FIXED + size], rest)
+
+
+def _check_extras(header: bytes, at: int) -> None:
+    """Type, length, value behind the addresses, from `at` to the end (§2.2): only a checksum among them matters."""
+    while at < len(header):
+        kind, value = header[at], at + _TLV
+        length = int.from_bytes(header[at + 1 : value], "big")
+        if value + length > len(header):
+            raise _bad("what follows the addresses is cut short")
+        if kind == _CRC32C and (length != 4 or not _sums_up(header, value)):
+            raise _bad("the checksum is wrong")
+        at = value + length
+
+
+def _sums_up(header: bytes, at: int) -> bool:
+    """Whether the four bytes `at` are the CRC-32C of the header with zeros in their place (§2.2.3)."""
+    return crc32c(header[:at] + bytes(4) + header[at + 4 :]) == int.from_bytes(header[at : at + 4], "big")
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC of RFC 3720 §12.1 (Castagnoli's polynomial), which the standard library does not have."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _crc_table()[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+@cache
+def _crc_table() -> list[int]:
+    """What each byte does to the sum; made when the first header has one."""
+    table = list(range(256))
+    for _ in range(8):
+        table = [(entry >> 1) ^ (0x82F63B78 if entry & 1 else 0) for entry in table]
+    return table
 
 
 def _addresses(block: bytes, rest: bytes) -> Header:

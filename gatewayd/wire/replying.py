@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
 from gatewayd.core.exchange import BodySink, Exchange, Headers
 from gatewayd.wire import replies
@@ -22,8 +23,8 @@ class Replying(asyncio.Protocol):
     """What handlers call to answer (`core.exchange.Downstream`). The reading half is `wire.downstream`'s."""
 
     __slots__ = (
-        "bodyless", "buffer", "chunked_reply", "deadline", "exchange", "keep_alive", "phase", "reader", "replied",
-        "replying", "sink", "state", "transport",
+        "bodyless", "buffer", "chunked_reply", "deadline", "exchange", "keep_alive", "kept", "phase", "reader",
+        "replied", "replying", "sink", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, state: ListenerState) -> None:
@@ -33,6 +34,7 @@ class Replying(asyncio.Protocol):
         self.sink: BodySink | None = None
         self.phase = HEAD
         self.buffer = b""  # of heads to come
+        self.kept: dict[str, Any] | None = None
         self.keep_alive = True
         self.deadline = math.inf
         self.reader: BodyReader | None = None  # of the request body; None without one, or if its framing is lost

@@ -15,7 +15,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from gatewayd.config.model import ListenerTls, UpstreamTls
 from gatewayd.errors import ConfigError, Fault
@@ -269,11 +269,14 @@ def server_name(config: UpstreamTls, host: str) -> str:
 class TlsFacts:
     """What is known of a caller's TLS connection. Only `version` is looked up before somebody asks."""
 
-    __slots__ = ("_object", "_subject", "version")
+    __slots__ = ("_fingerprint", "_object", "_subject", "concluded", "version")
 
     def __init__(self, ssl_object: ssl.SSLObject) -> None:
         self._object = ssl_object
+        self._fingerprint: bytes | None = None
         self._subject: str | None = None
+        self.concluded: Any = None
+        """What a policy made of the certificate, so that it is read once per connection."""
         self.version = ssl_object.version() or ""
         """`TLSv1.2` or `TLSv1.3`."""
 
@@ -297,6 +300,14 @@ class TlsFacts:
     def client_certificate(self) -> bytes:
         """The caller's verified certificate, DER; b"" if it showed none."""
         return self._object.getpeercert(binary_form=True) or b""
+
+    @property
+    def client_fingerprint(self) -> bytes:
+        """SHA-256 of the caller's verified certificate; b"" if it showed none."""
+        if self._fingerprint is None:
+            der = self.client_certificate
+            self._fingerprint = hashlib.sha256(der).digest() if der else b""
+        return self._fingerprint
 
     @property
     def client_subject(self) -> str:

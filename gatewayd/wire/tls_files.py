@@ -14,6 +14,8 @@ from gatewayd.errors import Fault
 if TYPE_CHECKING:
     from cryptography import x509
 
+_REFUSED = "OpenSSL refuses the certificate"
+
 
 class Chain:
     """A certificate with its key, looked into and tried on `context`.
@@ -78,6 +80,7 @@ def load(context: ssl.SSLContext, cert: str, key: str, path: str, faults: list[F
             context.load_cert_chain(cert, key or None)
         except ssl.SSLError as error:
             why = _why(error.reason or "")
+            where, file = (f"{path}.cert", cert) if why.startswith(_REFUSED) else (where, file)
         except OSError as error:
             why = f"the file cannot be read: {error.strerror}"
     if why and not any(fault.path == where for fault in faults):
@@ -97,5 +100,5 @@ def _why(reason: str) -> str:
     if "MISMATCH" in reason:
         return "it is not the key of the certificate"
     if reason.startswith(("EE_", "CA_")):
-        return f"OpenSSL refuses the certificate: {reason.lower()}"
+        return f"{_REFUSED}: {reason.lower()}"
     return "the file holds no private key in PEM form"

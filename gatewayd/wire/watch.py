@@ -21,7 +21,8 @@ INTERVAL = 1.0
 class BodyWatch:
     """Decides whether a request body still comes in fast enough.
 
-    Time during which the gateway itself stopped reading (a slow target) does not count.
+    One that drips in has to keep up the minimum rate; one that pauses has `body_idle` until it goes on. Time during
+    which the gateway itself stopped reading (a slow target) does not count.
     """
 
     __slots__ = ("_active", "_idle", "_looked", "_received", "_start")
@@ -45,7 +46,7 @@ class BodyWatch:
         if self._idle >= timeouts.body_idle:
             return f"nothing of the body came for {timeouts.body_idle:g} s"
         slowest = timeouts.body_min_rate
-        if self._active > timeouts.body_grace and (received - self._start) / self._active < slowest:
+        if moved and self._active > timeouts.body_grace and (received - self._start) / self._active < slowest:
             return f"the body comes at less than {slowest:g} bytes/s"
         return ""
 
@@ -64,11 +65,17 @@ class SendWatch:
 
     def stalled(self, transport: Any, limit: float, now: float) -> bool:
         """True when nothing was read for `limit` seconds."""
-        pending = transport.get_write_buffer_size() + unacknowledged(transport)
+        pending = unsent(transport)
         if pending != self._pending:
             self._pending = pending
             self._moved = now
         return now - self._moved >= limit
+
+
+def unsent(transport: Any) -> int:
+    """Bytes that the other side's kernel has not acknowledged yet, ours and the kernel's."""
+    waiting: int = transport.get_write_buffer_size()
+    return waiting + unacknowledged(transport)
 
 
 def unacknowledged(transport: Any) -> int:

@@ -104,7 +104,7 @@ def test_what_is_right_becomes_the_struct():
         ({"count": True}, "t.count: wrong type; found true; allowed: a whole number, at least 1"),
         ({"count": 1.0}, "t.count: wrong type; found 1.0; allowed: a whole number, at least 1"),
         ({"wait": "0s"}, "t.wait: out of range"),
-        ({"count": 10**19}, "t.count: out of range"),
+        ({"count": 10**19}, "t.count: too large for 64 bits"),
         ({"wait": "1x"}, "t.wait: is not a duration"),
         ({"size": []}, "t.size: is neither a number nor a text; found an empty list"),
         ({"rate": "5"}, "t.rate: is no rate: its unit is missing"),

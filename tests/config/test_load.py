@@ -13,7 +13,7 @@ from msgspec import Struct
 from gatewayd.config.load import Loaded, decode, load
 from gatewayd.config.model import File
 from gatewayd.config.units import Duration, Size
-from gatewayd.errors import ConfigError
+from gatewayd.errors import ConfigError, Fault
 
 SMALL = """\
 [listeners.http]
@@ -108,7 +108,7 @@ kye = 1
     expected = [
         "conf.toml:1: include[1]: there is no such file",
         "conf.toml:3: gateway.wokers: unknown option; allowed: drain_idle_grace, drain_timeout, name, paths, "
-        'pid_file, policies, workers (did you mean "workers"?)',
+        'pid_file, policies, state_dir, workers (did you mean "workers"?)',
         'conf.toml:4: gateway.policies[0]: there is no policy instance of this name; found "limits"; allowed: "limit"',
         "conf.toml:6: listeners.http.address: no port",
         "conf.toml:8: upstreams.quotes.targets: too few",
@@ -125,6 +125,32 @@ kye = 1
     assert len(found) == len(expected)
     for fault, text in zip(found, expected, strict=True):
         assert fault.startswith(text)
+
+
+def test_what_builders_find_is_said_together_with_the_rest(tmp_path):
+    """They see what is sound; what they miss there for a fault that is known is not said again."""
+    seen = []
+
+    def verify(document, locate):
+        seen.append(document)
+        return [
+            Fault("routes.quotes.path", "is odd", "/v1/quotes"),
+            Fault("upstreams.quotes", "lacks something"),
+            Fault("upstreams.quotes.targets[0]", "lacks its weight"),
+        ]
+
+    text = SMALL.replace(" }]", ", weight = -1 }]") + '[limits]\nhead = "1KiB"\nheaders = 0\n'
+    (tmp_path / "conf.toml").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path / "conf.toml", {}, POLICIES, verify)
+    assert [(fault.path, fault.line) for fault in raised.value.faults] == [
+        ("upstreams.quotes.targets[0].weight", 4),
+        ("routes.quotes.path", 8),
+        ("limits.headers", 12),
+    ]
+    (document,) = seen
+    assert document.upstreams["quotes"].targets[0].weight == 1
+    assert (document.limits.head, document.limits.headers) == (Size(1024), 100)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import pickle
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.config.units import UNITS, Duration, Rate, Size, UnitError, from_plain, to_plain
+from gatewayd.config.units import UNITS, Duration, Moment, Rate, Size, UnitError, from_plain, to_plain
 
 
 @pytest.mark.parametrize(
@@ -194,3 +195,47 @@ def test_other_types_are_not_theirs():
         from_plain(bytes, "x")
     with pytest.raises(TypeError, match="object"):
         to_plain(object())
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("2027-01-31", 1801353600),
+        ("2027-01-31T12:00:00Z", 1801396800),
+        ("2027-01-31t12:00:00z", 1801396800),
+        ("2027-01-31 12:00:00+02:00", 1801389600),
+        ("2027-01-31T12:00:00.5Z", 1801396800.5),
+        (datetime.datetime(2027, 1, 31, 12, tzinfo=datetime.UTC), 1801396800),
+        (datetime.date(2027, 1, 31), 1801353600),
+        ("", 0),
+        (0, 0),
+        (5.5, 5.5),
+    ],
+)
+def test_moments(written, seconds):
+    found = Moment.parse(written)
+    assert found == seconds
+    assert Moment.parse(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2027-02-30",
+        "2027-01-31T12:00:00",
+        "2027-01-31T12:00:00+24:00",
+        "2027-1-31",
+        "2027-W01-1",
+        "20270131",
+        "soon",
+        "2027-01-31Z",
+        "2027-01-31T12:00:00Z\n",
+        datetime.datetime(2027, 1, 31, 12),
+        True,
+        -1,
+        None,
+    ],
+)
+def test_what_is_no_moment(written):
+    with pytest.raises(UnitError):
+        Moment.parse(written)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.core.arena import ENTRIES, Arena, ArenaFull
+from tests.support.forked import forked
 
 SMALL = 1 << 22
 
@@ -33,11 +34,11 @@ def test_two_processes_see_one_region():
     descriptor = os.memfd_create("test")
     arena = Arena(descriptor, SMALL)
     arena.region("first", 10)
-    child = os.fork()
-    if not child:
+
+    def write() -> None:
         Arena(descriptor, SMALL).region("shared", 8)[:2] = b"hi"
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+
+    assert os.waitpid(forked(write), 0)[1] == 0
     assert arena.region("shared", 8)[:2] == b"hi"
     assert arena.region("first", 10)[:2] == b"\0\0"
 

@@ -11,7 +11,7 @@ from tests.support.edge import EdgeThread
 from tests.support.raw import Caller, leave
 from tests.support.upstream import Peer, ScriptedUpstream, answer
 
-from .scenes import GET, document, reasons, saying, settled, targets
+from .scenes import GET, closed_port, document, reasons, saying, settled, targets
 
 BROKEN = (h11.RemoteProtocolError, ConnectionResetError)
 
@@ -147,3 +147,16 @@ def test_a_caller_that_leaves_in_the_middle_of_its_body() -> None:
         assert count(up, b"PUT") == 1, "it is not tried elsewhere"
         assert targets(edge)[0].failures == 0
         settled(edge)
+
+
+def test_a_refusal_for_want_of_a_target_says_when_to_come_back() -> None:
+    breaker = {"enabled": True, "min_requests": 1, "open_for": "30s"}
+    with (
+        closed_port() as port,
+        EdgeThread(document(port, upstream={"breaker": breaker})) as edge,
+        Caller(edge.port) as caller,
+    ):
+        failed, refused = caller.ask(), caller.ask()
+    assert (failed.status, failed.code, "retry-after" in failed.headers) == (502, "connect_failed", False)
+    assert (refused.status, refused.code) == (503, "breaker_open")
+    assert refused.headers["retry-after"] in ("29", "30")

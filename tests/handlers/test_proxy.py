@@ -63,6 +63,29 @@ def test_methods_are_passed_on(method: str) -> None:
         assert up.received.startswith(method.encode() + b" /x HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize(
+    ("method", "given", "expected"),
+    [
+        ("OPTIONS", "5", b"4"),
+        ("TRACE", "1", b"0"),
+        ("OPTIONS", "0010", b"9"),
+        ("OPTIONS", "many", b"many"),
+        ("GET", "0", b"0"),
+    ],
+)
+def test_max_forwards_is_counted_down_where_it_counts(method: str, given: str, expected: bytes) -> None:
+    found = sent("host: a", f"max-forwards: {given}", method=method, route={"methods": ["GET", "OPTIONS", "TRACE"]})
+    assert found.values(b"max-forwards") == [expected]
+
+
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 204), ("TRACE", 501)])
+def test_where_max_forwards_ends_the_gateway_answers(method: str, status: int) -> None:
+    made = document(1, route={"methods": ["GET", "OPTIONS", "TRACE"]})
+    with EdgeThread(made) as edge, Caller(edge.port) as caller:
+        caller.send(f"{method} / HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n".encode())
+        assert caller.answer(method).status == status
+
+
 def test_http_1_0_is_sent_on_as_1_1() -> None:
     with ScriptedUpstream() as up, EdgeThread(proxied(up.port)) as edge, Caller(edge.port) as caller:
         caller.send(b"GET /old HTTP/1.0\r\n\r\n")

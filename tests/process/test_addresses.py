@@ -7,9 +7,10 @@ import signal
 import socket
 import struct
 
+import httpx
 import pytest
 
-from tests.support.daemon import Daemon, command_of, proxied, wait_for
+from tests.support.daemon import Daemon, command_of, lines_of, proxied, wait_for
 from tests.support.echo import EchoUpstream
 from tests.support.load import Load
 from tests.support.peers import haproxy
@@ -39,6 +40,19 @@ def test_a_name_is_served_though_nobody_listens_at_its_other_address(host):
     assert (outcome.failed, outcome.refused) == ({}, 0)
     assert len(targets) == len(known)
     assert {target["address"] for target in targets} == {f"localhost:{upstream.port}"}
+
+
+def test_ipv6_on_both_sides():
+    if "::1" not in addresses_of("::1"):
+        pytest.skip("there is no IPv6 here")
+    with EchoUpstream("::1:0") as upstream:
+        target = f"[::1]:{upstream.port}"
+        with Daemon({**proxied(target), "listeners": {"http": {"address": "[::1]:0"}}}) as daemon:
+            with httpx.Client() as client:
+                assert client.get(f"http://[::1]:{daemon.port()}/echo/token").text == "token"
+            daemon.terminate()
+            (line,) = lines_of(daemon.access_log)
+    assert (line["client"], line["target"]) == ("::1", target)
 
 
 def test_unix_sockets_on_both_sides(tmp_path):
@@ -79,7 +93,7 @@ def behind():
             yield daemon, upstream
 
 
-@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"])
 def test_haproxy_says_who_calls(behind, option):
     daemon, upstream = behind
     with haproxy(daemon.port(), option) as port, socket.socket() as sock:
@@ -114,3 +128,7 @@ def test_without_a_header_nobody_is_let_in(behind):
     assert exchange(daemon.port(), b"GET / HTTP/1.1\r\nhost: test\r\n\r\n") == b""
     assert upstream.received == b""
     wait_for(lambda: "connection refused" in daemon.log)
+    for _ in range(5):
+        assert exchange(daemon.port(), b"PROXY nonsense\r\n") == b""
+    assert daemon.metric("gatewayd_connections_refused_total") == 6
+    assert daemon.log.count("connection refused") <= len(daemon.workers()), "no stranger fills the log"

@@ -91,7 +91,7 @@ def test_a_wrong_configuration_changes_nothing(running, name):
         load.reach(200)
     finally:
         daemon.write_text(right)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert f"more.toml:{line}" in refused.stderr
     assert said in refused.stderr
     assert set(load.outcome.marks) == {"1"}
@@ -142,7 +142,7 @@ def test_a_port_that_somebody_else_has_is_refused_at_reload(running, upstream):
     daemon.write_text(right + f'[listeners.more]\naddress = "{upstream.address}"\n')
     refused: subprocess.CompletedProcess[str] = daemon.call("reload")
     daemon.write_text(right)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "conf.toml:" in refused.stderr
     assert "in use by another process" in refused.stderr
     load.reach(200)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -103,7 +106,7 @@ def test_a_reload_that_takes_too_many_descriptors_is_refused(narrow, upstream):
     many = {f"more-{number}": {} for number in range(DESCRIPTORS)}
     narrow.write({**proxied(upstream.address), "gateway": {"workers": 1}, "listeners": {"http": {}, **many}})
     found = narrow.call("reload")
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert "Too many open files" in found.stderr
     assert_all_is_well(narrow)
 
@@ -122,3 +125,43 @@ def assert_all_is_well(daemon):
     worker = daemon.status()["workers"][0]
     target = worker["edge"]["upstreams"]["up"]["targets"][0]
     assert (worker["restarts"], target["failures"], target["in_flight"]) == (0, 0, 0)
+
+
+@pytest.fixture
+def log_pipe(tmp_path, upstream):
+    """A named pipe, the end it is read at, and a daemon that is to write its access log there."""
+    path = tmp_path / "log.pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = {"path": str(path), "buffer": "4KiB", "flush_interval": "100ms"}
+    document = {**proxied(upstream.address), "gateway": {"workers": 1}, "access_log": log}
+    with open(reader, "rb") as end, Daemon(document) as daemon:
+        yield path, end, daemon
+
+
+def test_a_log_reader_that_stalls_gets_every_line_later(log_pipe):
+    _, end, daemon = log_pipe
+    with Load(daemon.port(), keep_alive=8, fresh=4) as load:
+        daemon.wait_for(lambda: daemon.metric("gatewayd_access_log_pending_bytes") > 100_000, "lines to pile up")
+        os.set_blocking(end.fileno(), True)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(end.read)
+            daemon.wait_for(lambda: not daemon.metric("gatewayd_access_log_pending_bytes"), "all to be written")
+            outcome = load.stop()
+            daemon.terminate()
+            lines = [json.loads(line) for line in reading.result().splitlines()]
+    assert (outcome.failed, outcome.refused) == ({}, 0)
+    assert len(lines) == outcome.ok
+
+
+def test_a_log_reader_that_dies_is_said_and_the_next_one_reads_on(log_pipe):
+    path, end, daemon = log_pipe
+    end.close()
+    with Load(daemon.port(), keep_alive=8, fresh=4) as load:
+        daemon.wait_for(lambda: "log.pipe: Broken pipe" in daemon.log, "the reader to be missed")
+        load.reach(500)
+        with path.open("rb") as other:
+            assert json.loads(other.readline())["status"] == 200
+            daemon.wait_for(lambda: "log.pipe is written again" in daemon.log, "it to be said")
+            outcome = load.stop()
+    assert (outcome.failed, outcome.refused) == ({}, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 import subprocess
 
@@ -103,6 +104,27 @@ def test_a_certificate_is_exchanged_and_nobody_notices(authority):
                 assert serial(kept, url) == serial_of(first)
                 with httpx.Client(verify=trusting(authority), timeout=WAIT) as new:
                     assert serial(new, url) == serial_of(second)
+
+
+@pytest.mark.parametrize(("days", "said"), [(-1, "the certificate expired at"), (3, "the certificate expires at")])
+def test_a_certificate_that_expires_is_served_and_said(authority, days, said):
+    """A start and a reload do not fail for it: what else there is goes on."""
+    end = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(days=days)
+    with EchoUpstream() as upstream:
+        old = pair(authority.issue("a.test", until=end))
+        with Daemon(documented(upstream, old)) as daemon:
+            assert said in daemon.log
+            assert daemon.metric("gatewayd_certificate_expires_timestamp_seconds") == end.timestamp()
+            checked = daemon.call("check")
+            assert (checked.returncode, said in checked.stderr) == (0, True)
+            assert checked.stderr.startswith(f"warning: {daemon.conf}:")
+            url = daemon.url("/echo/token").replace("http:", "https:")
+            with httpx.Client(verify=False, timeout=WAIT) as client:
+                assert client.get(url).text == "token"
+            daemon.write(documented(upstream, pair(authority.issue("a.test"))))
+            daemon.reload()
+            assert daemon.log.count(said) == 1
+            assert daemon.metric("gatewayd_certificate_expires_timestamp_seconds") > end.timestamp() + 10**6
 
 
 def documented(upstream, certificate):

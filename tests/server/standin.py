@@ -94,6 +94,10 @@ class StandIn:
         """Count."""
         self.reopened += 1
 
+    def tell(self, topic: str, body: bytes) -> bytes:
+        """Say what was heard."""
+        return json.dumps([f"{topic} {body.decode()}"]).encode()
+
     def status(self) -> dict[str, Any]:
         """Enough to look at from outside."""
         listening = {name: len(servers) for name, servers in (self.servers or {}).items()}

@@ -159,7 +159,7 @@ def main() -> None:
     log.set_up("supervisor")
 
     async def run() -> None:
-        await Supervisor(sys.argv[1], os.environ, lambda: Rules({}, lambda *_: []), Commands(worker=WORKER)).run()
+        await Supervisor(sys.argv[1], os.environ, lambda: Rules({}, lambda *_, **__: []), Commands(worker=WORKER)).run()
 
     try:
         asyncio.run(run())

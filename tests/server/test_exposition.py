@@ -10,7 +10,19 @@ from gatewayd.observe import metrics
 from gatewayd.server.exposition import page
 from gatewayd.server.shared_memory import OTHER
 
-TARGET = {"address": "127.0.0.1:9000", "available": True, "in_flight": 2, "requests": 7, "failures": 1}
+TARGET = {
+    "address": "localhost:9000",
+    "place": "127.0.0.1:9000",
+    "available": True,
+    "in_flight": 2,
+    "requests": 7,
+    "failures": 1,
+    "ejections": 3,
+}
+OTHER_TARGET = {**TARGET, "place": "[::1]:9000", "requests": 9}
+BREAKER = {"state": "half_open", "opened": 2}
+UPSTREAMS = {"policies": {"targets": [TARGET, OTHER_TARGET], "breaker": BREAKER}}
+CERTIFICATES = {"https": {"/etc/a.pem": 1.9e9}}
 STATUS = {
     "version": "1.2.3",
     "ready": True,
@@ -22,7 +34,7 @@ STATUS = {
             "index": 0,
             "state": "serving",
             "restarts": 2,
-            "edge": {"upstreams": {"policies": {"targets": [TARGET]}}},
+            "edge": {"upstreams": UPSTREAMS, "certificates": CERTIFICATES},
         },
         {"index": 1, "state": "waiting", "restarts": 0, "edge": None},
     ],
@@ -71,11 +83,26 @@ def test_the_daemon_and_its_workers():
 
 def test_targets_as_each_worker_sees_them():
     found = samples()
-    labels = (("target", "127.0.0.1:9000"), ("upstream", "policies"), ("worker", "0"))
+    labels = (("place", "127.0.0.1:9000"), ("target", "localhost:9000"), ("upstream", "policies"), ("worker", "0"))
     assert found["gatewayd_target_available", *labels] == 1
     assert found["gatewayd_target_in_flight", *labels] == 2
     assert found["gatewayd_target_requests_total", *labels] == 7
     assert found["gatewayd_target_failures_total", *labels] == 1
+    assert found["gatewayd_target_ejections_total", *labels] == 3
+    assert found["gatewayd_target_requests_total", ("place", "[::1]:9000"), *labels[1:]] == 9
+
+
+def test_breakers_as_each_worker_sees_them():
+    found = samples()
+    labels = (("upstream", "policies"), ("worker", "0"))
+    assert found["gatewayd_breaker_open", *labels] == 1
+    assert found["gatewayd_breaker_opened_total", *labels] == 2
+
+
+def test_certificates_end():
+    found = samples()
+    labels = (("certificate", "/etc/a.pem"), ("listener", "https"))
+    assert found["gatewayd_certificate_expires_timestamp_seconds", *labels] == 1.9e9
 
 
 def test_what_all_workers_counted_is_added_up():

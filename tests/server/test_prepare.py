@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gatewayd.config.model import decode
+from gatewayd.core.arena import Arena
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.server.prepare import Rules, prepare, wanted
 from gatewayd.server.sockets import CONTROL
@@ -92,3 +93,16 @@ def test_addresses_wanted():
         (CONTROL, "127.0.0.1:9901", 128, False),
     ]
     assert CONTROL not in wanted(decode({**raw, "control": {"enabled": False}}))
+
+
+def test_verifying_is_told_of_the_shared_memory_if_there_is_some(conf):
+    told = []
+
+    def verify(document, locate, **more):
+        told.append(more)
+        return []
+
+    arena = Arena(size=1 << 20)
+    prepare(conf(), {}, Rules({}, verify))
+    prepare(conf(), {}, Rules({}, verify, arena))
+    assert told == [{}, {"contents": arena}]

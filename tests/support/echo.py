@@ -185,7 +185,8 @@ async def _serve(at: str) -> None:
         print(at, flush=True)
     else:
         host, _, port = at.rpartition(":")
-        listening = socket.create_server((host, int(port)), backlog=4096)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, int(port)), family=family, backlog=4096)
         server = await loop.create_server(Echo, sock=listening, backlog=4096)
         print(f"{host}:{listening.getsockname()[1]}", flush=True)
     over = asyncio.Event()

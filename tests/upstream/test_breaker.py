@@ -68,6 +68,15 @@ def test_open_it_refuses_until_its_time_is_over():
     assert breaker.state == "half_open"
 
 
+def test_how_long_to_wait_before_asking_again():
+    breaker = opened()
+    assert [breaker.wait(now) for now in (100.0, 103.5, 104.9, 200.0)] == [5, 2, 1, 1]
+    breaker = half_open()
+    breaker.record(False, 0.1, 105.2)
+    breaker.record(False, 0.1, 105.3)
+    assert breaker.wait(105.3) == 1
+
+
 def test_successful_trials_close_it():
     breaker = half_open()
     breaker.record(False, 0.1, 105.2)

@@ -43,16 +43,23 @@ class Authority:
         Path(self.file).write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, *names: str, common: str = "", key_type: str = "ec", password: bytes = b"", client: bool = False
+        self,
+        *names: str,
+        common: str = "",
+        key_type: str = "ec",
+        password: bytes = b"",
+        client: bool = False,
+        until: datetime.datetime = _DIES,
     ) -> Certificate:
-        """A certificate and key for DNS names and addresses."""
+        """A certificate and key for DNS names and addresses, good `until` then."""
         key: Key
-        if key_type == "rsa":
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        if key_type in ("rsa", "weak"):
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048 if key_type == "rsa" else 1024)
         else:
             key = ec.generate_private_key(ec.SECP256R1())
         self.made += 1
-        leaf = self._sign(_name(common or next(iter(names), "nobody")), key.public_key(), list(names), client=client)
+        subject = _name(common or next(iter(names), "nobody"))
+        leaf = self._sign(subject, key.public_key(), list(names), client=client, until=until)
         stem = self.folder / f"{self.common.replace(' ', '-')}-{self.made}"
         cert, pem = stem.with_suffix(".crt"), stem.with_suffix(".key")
         cert.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
@@ -60,7 +67,14 @@ class Authority:
         return Certificate(cert=str(cert), key=str(pem))
 
     def _sign(
-        self, subject: x509.Name, key: object, names: list[str], *, ca: bool = False, client: bool = False
+        self,
+        subject: x509.Name,
+        key: object,
+        names: list[str],
+        *,
+        ca: bool = False,
+        client: bool = False,
+        until: datetime.datetime = _DIES,
     ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
@@ -69,7 +83,7 @@ class Authority:
             .public_key(key)  # type: ignore[arg-type]
             .serial_number(x509.random_serial_number())
             .not_valid_before(_BORN)
-            .not_valid_after(_DIES)
+            .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
         if names:

@@ -21,8 +21,35 @@ def test_each_phase_has_its_time() -> None:
         assert caller.connection.phase == HEAD
         caller.pass_time(1)
         assert caller.connection.phase == (LINGER if begun else CLOSED)
+    caller.taken()
     caller.pass_time(2)
     assert caller.connection.phase == LINGER
+    caller.pass_time(1)
+    assert caller.transport.fate == "aborted"
+
+
+def test_a_refusal_is_sent_to_its_end_while_it_is_read() -> None:
+    caller = OneCaller(timeouts=Timeouts(linger=Duration(2), send_idle=Duration(5)))
+    caller.ask("content-length: 1000000", start="POST / HTTP/1.1", body=b"hello")
+    caller.reply()
+    assert caller.connection.phase == LINGER
+    for _ in range(20):
+        caller.transport.written = caller.transport.written[1:]
+        caller.pass_time(1)
+        assert caller.transport.fate == ""
+    caller.pass_time(4)
+    assert caller.transport.fate == "", "it has five seconds to read on"
+    caller.pass_time(1)
+    assert caller.transport.fate == "aborted"
+
+
+def test_what_is_read_wholly_is_closed_when_the_time_is_over() -> None:
+    caller = OneCaller(timeouts=Timeouts(linger=Duration(2), send_idle=Duration(60)))
+    caller.ask("content-length: 1000000", start="POST / HTTP/1.1", body=b"hello")
+    caller.reply()
+    caller.pass_time(10)
+    assert caller.transport.fate == ""
+    caller.taken()
     caller.pass_time(1)
     assert caller.transport.fate == "aborted"
 

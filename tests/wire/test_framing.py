@@ -92,6 +92,14 @@ def test_extensions_cannot_be_sent_for_ever() -> None:
         read(line * (framing.MAX_EXTENSIONS // 200 + 1))
 
 
+def test_extensions_of_a_long_body_may_add_up() -> None:
+    """Such as a signature for each chunk: they are few beside what they sign."""
+    line = b"400;chunk-signature=" + b"a" * 64 + b"\r\n" + bytes(1024) + b"\r\n"
+    body, reader = read(line * 1000 + b"0\r\n\r\n")
+    assert len(body) == 1024 * 1000
+    assert reader.done
+
+
 def test_trailers_are_kept_apart_and_only_harmless_ones() -> None:
     wire = b"0\r\nX-Sum: 1 \r\nContent-Length: 5\r\nHost: b\r\nX_Sum: 2\r\nAuthorization: c\r\n\r\n"
     _, reader = read(wire)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.errors import RequestError
-from gatewayd.wire.proxy_protocol import SIGNATURE, V2_LIMIT, Header, Parser, read_header
+from gatewayd.wire.proxy_protocol import SIGNATURE, V2_LIMIT, Header, Parser, crc32c, read_header
 from tests.wire.certificates import Authority
 
 LOCAL, PROXY = 0x20, 0x21
@@ -110,7 +110,7 @@ def test_what_is_no_version_1(line: bytes) -> None:
         (version_2(PROXY, 0x11, V4), CALLER),
         (version_2(PROXY, 0x12, V4), CALLER),
         (version_2(PROXY, 0x11, V4 + b"\x04\x00\x03abc"), CALLER),
-        (version_2(PROXY, 0x11, V4 + bytes(V2_LIMIT - 12)), CALLER),
+        (version_2(PROXY, 0x11, V4 + b"\x04\x0f\xf1" + bytes(V2_LIMIT - 15)), CALLER),
         (
             version_2(PROXY, 0x21, bytes(15) + b"\x01" + bytes(15) + b"\x02" + b"\x00\x01\x00\x02"),
             Header("::1", 1, "::2", 2, False),
@@ -143,11 +143,34 @@ def test_version_2(data: bytes, header: Header) -> None:
         version_2(PROXY, 0x11, b"", V2_LIMIT + 1),
         version_2(LOCAL, 0x00, b"", V2_LIMIT + 1),
         version_2(LOCAL, 0x00, b"", 0xFFFF),
+        version_2(PROXY, 0x11, V4 + b"\x04\x00"),
+        version_2(PROXY, 0x11, V4 + b"\x04\x00\x03ab"),
+        version_2(PROXY, 0x11, V4 + b"\x03\x00\x05abcde"),
     ],
 )
 def test_what_is_no_version_2(data: bytes) -> None:
     with pytest.raises(RequestError):
         Parser().feed(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "crc"),
+    [(bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)],
+)
+def test_the_checksum(data: bytes, crc: int) -> None:
+    assert crc32c(data) == crc  # RFC 3720 §B.4
+
+
+@pytest.mark.parametrize("before", [b"", b"\x04\x00\x03abc"])
+@pytest.mark.parametrize("behind", [b"", b"\x20\x00\x01x"])
+def test_a_header_with_a_checksum_has_to_be_what_was_sent(before: bytes, behind: bytes) -> None:
+    head = version_2(PROXY, 0x11, V4 + before + b"\x03\x00\x04" + bytes(4) + behind)
+    at = len(head) - len(behind) - 4
+    whole = head[:at] + crc32c(head).to_bytes(4, "big") + head[at + 4 :]
+    assert parse(whole) == CALLER
+    for damaged in (17, at, len(whole) - 1):
+        with pytest.raises(RequestError, match="checksum is wrong"):
+            parse(whole[:damaged] + bytes([whole[damaged] ^ 1]) + whole[damaged + 1 :])
 
 
 def in_pieces(data: bytes, sizes: list[int]) -> Header | None:
@@ -162,9 +185,10 @@ def in_pieces(data: bytes, sizes: list[int]) -> Header | None:
 
 ports = st.integers(0, 65535)
 chunks = st.lists(st.integers(1, 40), max_size=12)
+extras = st.lists(st.builds(lambda value: b"\x04\x00" + bytes([len(value)]) + value, st.binary(max_size=9)), max_size=3)
 
 
-@given(st.sampled_from([4, 6]), st.data(), ports, ports, st.binary(max_size=40), st.binary(max_size=60), chunks)
+@given(st.sampled_from([4, 6]), st.data(), ports, ports, extras.map(b"".join), st.binary(max_size=60), chunks)
 def test_what_is_sent_comes_back_however_it_is_cut(
     version: int, data: st.DataObject, source_port: int, port: int, tlvs: bytes, rest: bytes, sizes: list[int]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import ssl
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from gatewayd.config.model import Certificate
 from gatewayd.errors import ConfigError
-from gatewayd.wire.tls import ListenerContexts
+from gatewayd.wire.tls import ListenerContexts, TlsFacts
 from tests.wire.handshakes import (
     SECRET,
     V12,
@@ -247,3 +248,22 @@ def test_a_connection_from_before_a_swap_cannot_shake_hands_by_the_old_rules(hou
                     await asyncio.to_thread(client_context(house).wrap_socket, plain, server_hostname="x")
 
     run(main())
+
+
+@pytest.mark.parametrize("der", [b"a certificate", None])
+def test_a_certificate_is_asked_for_by_whom_it_concerns_and_hashed_once(der: bytes | None) -> None:
+    class Connection:
+        asked = 0
+
+        def version(self) -> str:
+            return "TLSv1.3"
+
+        def getpeercert(self, binary_form: bool) -> bytes | None:
+            self.asked += binary_form
+            return der
+
+    connection = Connection()
+    facts = TlsFacts(connection)  # type: ignore[arg-type]
+    assert (connection.asked, facts.concluded) == (0, None)
+    assert {facts.client_fingerprint for _ in range(3)} == {hashlib.sha256(der).digest() if der else b""}
+    assert connection.asked == 1

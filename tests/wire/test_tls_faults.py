@@ -40,6 +40,15 @@ def test_plain_http_on_a_tls_port_is_cut_off_at_once(house: House) -> None:
     assert failures == ["HTTP_REQUEST"]
 
 
+def test_a_certificate_with_a_weak_key_is_said_to_be_that(house: House) -> None:
+    weak = house.ca.issue("weak.example", key_type="weak")
+    with pytest.raises(ConfigError) as raised:
+        ListenerContexts(ListenerTls(certificates=[weak]))
+    ((path, message, found),) = [(fault.path, fault.message, fault.found) for fault in raised.value.faults]
+    assert (path, found) == ("tls.certificates[0].cert", weak.cert)
+    assert message == "OpenSSL refuses the certificate: ee_key_too_small"
+
+
 @needs_openssl
 def test_renegotiation_is_refused(house: House) -> None:
     async def main() -> None:

@@ -30,6 +30,17 @@ def test_the_rate_counts_from_the_beginning_and_only_after_the_grace() -> None:
     assert watch.too_slow(2002, True, TIMES, 21.0)
 
 
+def test_a_pause_is_no_dripping() -> None:
+    """Three bytes and then nothing: the caller may be making up the rest, and has its idle time for that."""
+    watch = BodyWatch(0, 0.0)
+    assert [bool(watch.too_slow(3, True, TIMES, float(now))) for now in (1, 11, 30)] == [False] * 3
+    assert watch.too_slow(3, True, TIMES, 31.0) == "nothing of the body came for 30 s"
+    watch = BodyWatch(0, 0.0)
+    assert not watch.too_slow(3, True, TIMES, 1.0)
+    assert not watch.too_slow(3, True, TIMES, 29.0)
+    assert watch.too_slow(4, True, TIMES, 30.0) == "the body comes at less than 100 bytes/s"
+
+
 def test_no_rate_is_asked_for_where_it_is_off() -> None:
     watch = BodyWatch(0, 0.0)
     times = Timeouts(body_min_rate=Rate(0))
