@@ -25,6 +25,8 @@ from gatewayd.wire.tls import ListenerContexts
 _log = logging.getLogger(__name__)
 Factory = Callable[..., DownstreamConnection]
 
+COMPLAIN_EVERY = 60.0
+"""Seconds between two lines on refused connections in the daemon's log, per listener."""
 OUT_OF_DESCRIPTORS_PAUSE = 0.1
 """Seconds without accepting after the process ran out of descriptors."""
 
@@ -32,7 +34,14 @@ OUT_OF_DESCRIPTORS_PAUSE = 0.1
 class Acceptor:
     """One listener's sockets in one worker. Sockets are duplicates: the supervisor keeps the originals open."""
 
-    def __init__(self, name: str, listener: model.Listener, contexts: ListenerContexts | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: model.Listener,
+        contexts: ListenerContexts | None,
+        refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """`refused` hears of connections without a PROXY header where one must be."""
         self.name = name
         self.listener = listener
         self.contexts = contexts
@@ -42,6 +51,8 @@ class Acceptor:
         self._tasks: list[asyncio.Task[None]] = []
         self._trusted = CidrSet(listener.trusted_proxies)
         self.handshake_timeout = 10.0
+        self._refused = refused
+        self._complained = -COMPLAIN_EVERY
 
     @property
     def closed(self) -> bool:
@@ -168,21 +179,36 @@ class Acceptor:
             async with asyncio.timeout(self.handshake_timeout):
                 header = await read_header(connection)
         except (GatewaydError, OSError, TimeoutError) as error:
-            _log.info("listener %s: connection refused: %s", self.name, error)
-            connection.close()
+            self._refuse(connection, error)
             return
         source = None if header.local else (header.source, header.source_port)
         await self._adopt(connection, source)
+
+    def _refuse(self, connection: socket.socket, error: Exception) -> None:
+        """Close `connection` and count it; the log hears of one in a while, for anyone can cause any number."""
+        connection.close()
+        self._refused("proxy_protocol")
+        now = asyncio.get_running_loop().time()
+        if now - self._complained >= COMPLAIN_EVERY:
+            self._complained = now
+            why = str(error) or "the PROXY header did not come in time"
+            _log.info("listener %s: connection refused: %s", self.name, why)
 
 
 Commit = Callable[[Acceptor | None], tuple[Acceptor, bool]]
 
 
-def prepare(name: str, listener: model.Listener, secret: bytes, failed: Callable[[Exception], None]) -> Commit:
+def prepare(
+    name: str,
+    listener: model.Listener,
+    secret: bytes,
+    failed: Callable[[Exception], None],
+    refused: Callable[[str], None],
+) -> Commit:
     """Read the listener's files; raises `ConfigError`. What it returns cannot fail: it makes or changes the acceptor.
 
-    `secret` keys TLS session tickets, the same in all workers; `failed` hears of failed handshakes. The second part of
-    the result says whether sockets must be opened again.
+    `secret` keys TLS session tickets, the same in all workers; `failed` hears of failed handshakes, `refused` of
+    connections refused. The second part of the result says whether sockets must be opened again.
     """
     contexts = None
     if listener.tls is not None:
@@ -190,7 +216,7 @@ def prepare(name: str, listener: model.Listener, secret: bytes, failed: Callable
 
     def commit(old: Acceptor | None) -> tuple[Acceptor, bool]:
         if old is None:
-            return Acceptor(name, listener, contexts), False
+            return Acceptor(name, listener, contexts, refused), False
         return old, old.take_over(listener, contexts)
 
     return commit

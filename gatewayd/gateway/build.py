@@ -13,15 +13,19 @@ from gatewayd.config.faults import Locate, nowhere
 from gatewayd.config.model import Document
 from gatewayd.core.arena import Arena
 from gatewayd.core.clock import Clock, SystemClock
-from gatewayd.core.policy import BuildContext, Handler, Route
+from gatewayd.core.exchange import Exchange
+from gatewayd.core.policy import BuildContext, Handler, NoConsumers, Route
 from gatewayd.core.workers import columns
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway import chains
 from gatewayd.gateway.dial import Dialler
+from gatewayd.gateway.plans import attach_with_plans, misplaced
 from gatewayd.gateway.router import Router, RouteSpec, compile_routes
 from gatewayd.gateway.snapshot import ChainLink, Snapshot
 from gatewayd.gateway.template import parse_template
 from gatewayd.handlers import proxy, redirect, static_reply
+from gatewayd.identity.consumer_source import open_consumers
+from gatewayd.identity.consumers import Index
 from gatewayd.observe import access_log
 from gatewayd.rfc.forwarding import Via
 from gatewayd.rfc.rewrite import Rewriting
@@ -46,6 +50,8 @@ class Ground:
     """What policies keep over reloads (`BuildContext.keep`)."""
     arena: Arena | None = None
     """What workers share; None where nothing is served."""
+    contents: Arena | None = None
+    """Where nothing is served: what workers will share, to leave there what they would have to make."""
     worker: int = 0
     outbox: Outbox = field(default_factory=Outbox)
     locate: Locate = nowhere
@@ -56,11 +62,11 @@ def build(document: Document, ground: Ground, generation: int = 0) -> Snapshot:
     return _Build(document, ground).snapshot(generation)
 
 
-def verify(document: Document, locate: Locate = nowhere) -> list[Fault]:
-    """What a build of `document` would raise, and the listeners' TLS files."""
+def verify(document: Document, locate: Locate = nowhere, contents: Arena | None = None) -> list[Fault]:
+    """What a build of `document` would raise, and the listeners' TLS files. `contents` are the workers' to be."""
     faults: list[Fault] = []
     try:
-        build(document, Ground(locate=locate))
+        build(document, Ground(locate=locate, contents=contents)).close()
     except ConfigError as error:
         faults.extend(error.faults)
     for name, listener in document.listeners.items():
@@ -90,20 +96,33 @@ class _Build:
         self.services: dict[tuple[object, ...], proxy.ProxyService] = {}
         self.via = Via(document.gateway.name)
         self.columns = columns(document)
+        self.consumers: Index | None = None
+        self.topics: dict[str, list[Callable[[bytes], Any]]] = {}
 
     def snapshot(self, generation: int) -> Snapshot:
         document = self.document
+        self._gather(self._open_consumers)
         self.links, faults = chains.build_links(document.policies, self._context, self.ground.locate)
         self.faults.extend(faults)
+        self.faults.extend(chains.crowded(self.links, document))
+        self.faults.extend(misplaced(self.links, document))
         for name, upstream in document.upstreams.items():
             self._gather(lambda n=name, u=upstream: self._upstream(n, u))  # type: ignore[misc]
-        snapshot = Snapshot(generation, document, upstreams=self.upstreams)
+        snapshot = Snapshot(
+            generation, document, upstreams=self.upstreams, consumers=self.consumers, topics=self.topics
+        )
         for name, route in document.routes.items():
             self._gather(lambda n=name, r=route: self._route(snapshot, n, r))  # type: ignore[misc]
         self._routers(snapshot)
         if self.faults:
+            snapshot.close()
             raise ConfigError(self.faults)
         return snapshot
+
+    def _open_consumers(self) -> None:
+        """Where there are none, nothing is made."""
+        if self.document.consumers or self.document.identity.consumers_file:
+            self.consumers = open_consumers(self.document, self.ground.arena or self.ground.contents)
 
     def _context(self, instance: str) -> BuildContext:
         ground, workers = self.ground, self.columns
@@ -113,6 +132,8 @@ class _Build:
             kept=ground.kept,
             document=self.document,
             arena=ground.arena,
+            consumers=self.consumers or NoConsumers(),
+            topics=self.topics,
             worker=min(ground.worker, workers - 1),
             workers=workers,
         )
@@ -200,12 +221,11 @@ class _Build:
 
     def _route(self, snapshot: Snapshot, name: str, config: model.Route) -> None:
         try:
-            handler = self._handler(name, config)
+            handler = self._handler(name, config) or _nobody
         except ConfigError as error:
             own = all(fault.path.startswith("routes.") for fault in error.faults)
-            raise error if own else below(f"routes.{name}", error) from None
-        if handler is None:
-            return
+            self.faults.extend((error if own else below(f"routes.{name}", error)).faults)
+            handler = _nobody
         route = Route(name, handler)
         route.service = config.service
         route.path = config.path
@@ -213,16 +233,15 @@ class _Build:
         route.slot = self.ground.slots.get(name, 0)
         route.body_limit = self.document.limits.body if config.body is None else config.body
         route.upgrades = frozenset(protocol.lower().encode() for protocol in config.upgrades)
-        links = chains.chain(self.links, self.document, config)
-        chains.attach(route, links, self.ground.clock.monotonic)
+        links = attach_with_plans(route, self.links, self.document, config, self.ground.clock.monotonic)
         snapshot.routes[name] = route
         snapshot.chains[name] = links
 
     def _routers(self, snapshot: Snapshot) -> None:
-        """A router per listener; listeners with the same routes share one."""
+        """A router per listener; listeners with the same routes share one. Without any, routes are tried yet."""
         routers: dict[frozenset[str], Router] = {}
         specs = {name: self._spec(snapshot, name) for name in snapshot.routes}
-        for listener in self.document.listeners:
+        for listener in self.document.listeners or ("",):
             names = [name for name in specs if self._listens(name, listener)]
             key = frozenset(names)
             if key not in routers:
@@ -249,6 +268,11 @@ class _Build:
             value=snapshot.routes[name],
             preflight=any(_answers_preflights(link.policy) for link in snapshot.chains[name]),
         )
+
+
+def _nobody(_: Exchange) -> None:
+    """In place of a handler that could not be made, until all other faults are found: nothing such is ever served."""
+    raise RuntimeError("it is served in spite of its faults")
 
 
 def _answers_preflights(policy: str) -> bool:

@@ -14,9 +14,10 @@ from gatewayd import policies
 from gatewayd.config import model
 from gatewayd.config.convert import convert_policy
 from gatewayd.config.faults import Locate, nowhere, placed
+from gatewayd.config.keys import join
 from gatewayd.config.model import PolicyTable
 from gatewayd.core.exchange import Exchange, Headers
-from gatewayd.core.policy import AccessHook, BuildContext, Hooks, LogHook, ReplyHook, Route, Verdict
+from gatewayd.core.policy import AccessHook, BuildContext, Hooks, LogHook, ReplyHook, Route, Undecided, Verdict
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway.snapshot import ChainLink
 from gatewayd.limits.step import Entry, one_step
@@ -107,7 +108,8 @@ def _tempered(hooks: Hooks, instance: str, common: PolicyTable) -> Hooks:
         reply = None  # what it would add or remove is no verdict to record
     elif reply is not None and common.failure == "open":
         reply = _lenient_reply(reply, instance)
-    return replace(hooks, access=access, reply=reply)
+    handler = hooks.handler if common.mode == "enforce" else None  # who observes answers nobody
+    return replace(hooks, access=access, reply=reply, handler=handler)
 
 
 def _lenient(hook: AccessHook, instance: str, observe: bool, fail_open: bool) -> AccessHook:
@@ -117,26 +119,27 @@ def _lenient(hook: AccessHook, instance: str, observe: bool, fail_open: bool) ->
         _note(exchange, instance, "observed")
         return None
 
-    def failed(exchange: Exchange) -> Verdict:
-        _log.exception("policy %s failed; it fails open", instance)
+    def failed(exchange: Exchange, error: Exception) -> Verdict:
+        if not isinstance(error, Undecided):
+            _log.exception("policy %s failed; it fails open", instance)
         _note(exchange, instance, "failed")
         return None
 
     async def wait(exchange: Exchange, waiting: Awaitable[Verdict]) -> Verdict:
         try:
             return settle(exchange, await waiting)
-        except Exception:
+        except Exception as error:
             if not (fail_open or observe):
                 raise
-            return failed(exchange)
+            return failed(exchange, error)
 
     def lenient(exchange: Exchange) -> Verdict | Awaitable[Verdict]:
         try:
             verdict = hook(exchange)
-        except Exception:
+        except Exception as error:
             if not (fail_open or observe):
                 raise
-            return failed(exchange)
+            return failed(exchange, error)
         if isinstance(verdict, Awaitable):
             return wait(exchange, verdict)
         return settle(exchange, verdict)
@@ -163,13 +166,18 @@ def _note(exchange: Exchange, instance: str, verdict: str) -> None:
     exchange.verdicts.append((instance, verdict))
 
 
-def chain(links: dict[str, ChainLink], document: model.Document, route: model.Route) -> tuple[ChainLink, ...]:
-    """The links on `route`, in ORDER; within one policy gateway before service before route.
+def chain(
+    links: dict[str, ChainLink], document: model.Document, route: model.Route, plan: str = ""
+) -> tuple[ChainLink, ...]:
+    """The links on `route` for callers with `plan`, in ORDER; of one policy gateway, service, route and plan in turn.
 
-    Of a policy that does not stack only the nearest instances run: the route's, else the service's, else the gateway's.
+    Of a policy that does not stack only the nearest instances run: the plan's, else the route's, the service's, the
+    gateway's.
     """
     service = document.services.get(route.service)
     levels: list[Sequence[str]] = [document.gateway.policies, service.policies if service else (), route.policies]
+    if plan:
+        levels.append(document.plans[plan].policies)
     found: list[ChainLink] = []
     for policy in policies.ORDER:
         here = [[links[name] for name in level if name in links and links[name].policy == policy] for level in levels]
@@ -178,6 +186,27 @@ def chain(links: dict[str, ChainLink], document: model.Document, route: model.Ro
         for level in here:
             found.extend(link for link in level if link not in found)
     return tuple(found)
+
+
+def crowded(links: dict[str, ChainLink], document: model.Document) -> list[Fault]:
+    """Levels with two instances of a policy of which only one can count there."""
+    levels = [("gateway.policies", document.gateway.policies)]
+    levels += [(join(("services", name, "policies")), each.policies) for name, each in document.services.items()]
+    levels += [(join(("routes", name, "policies")), each.policies) for name, each in document.routes.items()]
+    levels += [(join(("plans", name, "policies")), each.policies) for name, each in document.plans.items()]
+    return [fault for where, names in levels for fault in _crowded(links, where, names)]
+
+
+def _crowded(links: dict[str, ChainLink], where: str, names: Sequence[str]) -> Iterator[Fault]:
+    first: dict[str, str] = {}
+    for index, name in enumerate(names):
+        link = links.get(name)
+        if link is None or policies.load(link.policy).STACKS:
+            continue
+        other = first.setdefault(link.policy, name)
+        if other != name:
+            message = f"{other} is a {link.policy} too, and only one can count here"
+            yield Fault(f"{where}[{index}]", message, name)
 
 
 def attach(route: Route, links: tuple[ChainLink, ...], monotonic: Callable[[], float]) -> None:

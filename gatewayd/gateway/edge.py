@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from gatewayd.config.model import Document
 from gatewayd.core import descriptors
 from gatewayd.core.arena import Arena
@@ -19,6 +21,7 @@ from gatewayd.gateway.accept import Acceptor, Commit, prepare
 from gatewayd.gateway.build import Ground, build
 from gatewayd.gateway.pipeline import Pipeline
 from gatewayd.gateway.snapshot import Snapshot
+from gatewayd.identity import fetch
 from gatewayd.observe.access_log import AccessLog
 from gatewayd.observe.metrics import (
     CONNECTIONS_ACCEPTED,
@@ -84,6 +87,7 @@ class Edge:
         self._drain_deadline = self._idle_until = math.inf
         self._drained = asyncio.Event()
         self._leaving: list[tuple[float, UpstreamGroup]] = []  # of former generations, and when they are stopped
+        self._past: list[tuple[float, Snapshot]] = []  # and when they are closed
 
     # -- generations ------------------------------------------------------------------------------------------
 
@@ -92,10 +96,15 @@ class Edge:
         ground = self._ground
         ground.slots = slots
         snapshot = build(document, ground, generation)
-        commits = {
-            name: prepare(name, each, self._secret, self._handshake_failed) for name, each in document.listeners.items()
-        }
-        log = self._log_for(document)  # last of what may fail, for it opens a file
+        try:
+            commits = {
+                name: prepare(name, each, self._secret, self._handshake_failed, self._refused)
+                for name, each in document.listeners.items()
+            }
+            log = self._log_for(document)  # last of what may fail, for it opens a file
+        except BaseException:
+            snapshot.close()
+            raise
         self._take_upstreams(snapshot)
         self._part_with_listeners(snapshot)
         if self._pipeline is None:
@@ -130,6 +139,8 @@ class Edge:
                 spawn(group.start(), f"start upstream {name}")
         until = self._clock.monotonic() + snapshot.document.gateway.drain_timeout
         self._leaving += [(until, group) for group in old.values()]
+        if self._pipeline is not None:
+            self._past.append((until, self._pipeline.snapshot))
         self._upstreams = snapshot.upstreams
 
     def _part_with_listeners(self, snapshot: Snapshot) -> None:
@@ -229,6 +240,7 @@ class Edge:
         for _ in range(ABORT_TURNS):  # until the connections have heard of it, and their exchanges are recorded
             if self.connections:
                 await asyncio.sleep(0)
+        await fetch.close()
         if self._pipeline is not None:
             self._change_log(None)
 
@@ -240,6 +252,11 @@ class Edge:
     def _states(self) -> list[ListenerState]:
         """All listeners with connections, those of former generations included."""
         return [*self._listeners.values(), *(each.state for each in self._parting)]
+
+    def tell(self, topic: str, body: bytes) -> bytes:
+        """Tell whoever hears `topic` in the generation that serves. A JSON list of what they said."""
+        heard = self._pipeline.snapshot.topics.get(topic, ()) if self._pipeline is not None else ()
+        return msgspec.json.encode([answer(body) for answer in heard])
 
     def reopen_logs(self) -> None:
         """Open the access log anew."""
@@ -254,6 +271,11 @@ class Edge:
             "connections": self.connections,
             "draining": self._draining,
             "upstreams": {name: group.status() for name, group in self._upstreams.items()},
+            "certificates": {
+                name: self._acceptors[name].contexts.expires  # type: ignore[union-attr]
+                for name in self._listeners
+                if self._acceptors[name].contexts is not None
+            },
         }
 
     # -- drain ------------------------------------------------------------------------------------------------
@@ -349,6 +371,8 @@ class Edge:
             for target in group.targets:
                 if target.pool is not None:
                     target.pool.sweep(now)
+        while self._past and self._past[0][0] <= now:
+            self._past.pop(0)[1].close()
         over = [group for until, group in self._leaving if until <= now]
         if over:
             self._leaving = [(until, group) for until, group in self._leaving if until > now]

@@ -1,8 +1,8 @@
 """What would become of a request, and why, without sending it: `gatewayd explain`; and the table of
 `gatewayd routes`.
 
-The same parser, router and chains are asked as for a real request, so the answer cannot drift from the
-truth.
+The same parser, router, chains, redirects and hash are asked as for a real request, so the answer cannot drift from
+the truth.
 """
 
 from __future__ import annotations
@@ -13,23 +13,29 @@ from dataclasses import dataclass, field
 from gatewayd.config import model
 from gatewayd.core.exchange import Exchange
 from gatewayd.errors import ConfigError, Fault, RequestError
+from gatewayd.gateway.rehearsal import Said, rehearse
 from gatewayd.gateway.router import Considered, Miss
 from gatewayd.gateway.snapshot import ChainLink, Snapshot
 from gatewayd.handlers.proxy import path_rewriter
+from gatewayd.handlers.redirect import location
 from gatewayd.rfc.headers import is_withheld
 from gatewayd.rfc.host import check_host
 from gatewayd.rfc.methods import METHODS
 from gatewayd.rfc.path import PathRules
 from gatewayd.rfc.target import parse_target
+from gatewayd.upstream.balancer import key_of
+from gatewayd.upstream.group import UpstreamGroup
+
+_KEYS = {"ip": "address"}
 
 
 @dataclass(slots=True)
 class TargetState:
-    """A target of the upstream; `available` is None where that is not known (names not resolved yet)."""
+    """A target of the upstream. `note`: that a name is not resolved yet, or that the request's key leads there."""
 
     address: str
     weight: int
-    available: bool | None
+    note: str = ""
 
 
 @dataclass(slots=True)
@@ -39,7 +45,6 @@ class Explanation:
     method: str
     url: str
     listener: str
-    generation: int
     client: str = ""
     status: int = 0
     """400, 404 or 405 where the gateway refuses the request; 0 where a route takes it."""
@@ -58,8 +63,12 @@ class Explanation:
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     """More specific routes that match the path, each with the reason why it does not answer."""
     chain: tuple[ChainLink, ...] = ()
+    verdicts: dict[str, Said] = field(default_factory=dict)
+    """What the instances of the chain said that were asked."""
     answer: str = ""
     """What answers, such as `service policies → upstream policies`."""
+    location: str = ""
+    """Where a redirect leads."""
     service: str = ""
     upstream: str = ""
     upstream_path: str = ""
@@ -71,14 +80,15 @@ class Explanation:
         """The explanation as text, a line each."""
         by = f" from {self.client}" if self.client else ""
         return [
-            f"{self.method} {self.url}{by} at listener {self.listener}, generation {self.generation}",
+            f"{self.method} {self.url}{by} at listener {self.listener}",
             *self._body(),
         ]
 
     def _body(self) -> Iterator[str]:
         if self.path:
             query = "" if self.query is None else f"?{self.query}"
-            yield f"  path      {self.path}{query}" + (f"  host {self.host}" if self.host else "")
+            host = f"host {self.host}" if self.host else "no host: only HTTP/1.0 does without"
+            yield f"  path      {self.path}{query}  {host}"
         for name, reason in self.passed_over:
             yield f"  not       {name}: {reason}"
         if self.status:
@@ -93,12 +103,22 @@ class Explanation:
         for number, link in enumerate(self.chain, 1):
             said = f": {link.explain}" if link.explain else ""
             yield f"  policy {number:<2} {link.instance} ({link.policy}, {link.mode}, fails {link.failure}){said}"
-        yield f"  answer    {self.answer}"
+            if link.instance in self.verdicts:
+                yield f"            {self.verdicts[link.instance].text}"
+        yield from self._answers()
+
+    def _answers(self) -> Iterator[str]:
+        refused = [said for said in self.verdicts.values() if said.reply is not None]
+        for said in refused:
+            yield f"  answer    {said.reply.status} {said.reply.code} by {said.instance}"  # type: ignore[union-attr]
+        yield f"  {'otherwise' if refused else 'answer   '} {self.answer}"
+        if self.location:
+            yield f"  location  {self.location}"
         if self.service:
             yield f"  sent      {self.method} {self.upstream_path}  host {self.upstream_host}"
         for target in self.targets:
-            state = {True: "", False: " not available", None: " not resolved yet"}[target.available]
-            yield f"  target    {target.address} weight {target.weight}{state}"
+            note = f"  {target.note}" if target.note else ""
+            yield f"  target    {target.address} weight {target.weight}{note}"
 
 
 def explain(
@@ -108,16 +128,17 @@ def explain(
     url: str,
     headers: Sequence[tuple[str, str]] = (),
     client: str = "",
+    online: bool = False,
 ) -> Explanation:
     """What `snapshot` would do with a request at `listener`. `url` is a URL or a path, then with a Host in
-    `headers`.
+    `headers`. `online`: policies may ask others who calls, as they would (`gateway.rehearsal`).
 
     Raises `ConfigError` if there is no such listener; a request that would be refused is an explanation
     too.
     """
     if listener not in snapshot.routers:
         raise ConfigError([Fault("listeners", "there is no such listener", listener, ", ".join(snapshot.routers))])
-    said = Explanation(method, url, listener, snapshot.generation, client)
+    said = Explanation(method, url, listener, client)
     try:
         exchange = _exchange(snapshot, said, headers)
     except RequestError as error:
@@ -132,6 +153,8 @@ def explain(
         _missed(said, found, considered)
     else:
         _matched(said, snapshot, found.name, exchange, considered)
+        exchange.route = snapshot.routes[found.name]
+        said.verdicts = {each.instance: each for each in rehearse(exchange, said.chain, online)}
     return said
 
 
@@ -187,6 +210,8 @@ def _matched(
         said.passed_over.append((one.name, _reason(one)))
     said.chain = tuple(snapshot.chains.get(name, ()))
     said.answer = _answer(snapshot.document, route)
+    if route.redirect is not None:
+        said.location = location(route.redirect)(exchange).decode()
     if route.service:
         _sent(said, snapshot, route, exchange)
 
@@ -201,14 +226,21 @@ def _sent(said: Explanation, snapshot: Snapshot, route: model.Route, exchange: E
         said.upstream_path += f"?{said.query}"
     hosts = {"preserve": said.host, "target": "the target's address"}
     said.upstream_host = hosts.get(service.host, service.host)
-    known = snapshot.upstreams[service.upstream].targets
-    configured = snapshot.document.upstreams[service.upstream].targets
-    said.targets = [TargetState(target.address, target.weight, target.available) for target in known]
-    said.targets += [
-        TargetState(target.address, target.weight, None)
-        for target in configured
-        if target.address not in {state.address for state in said.targets}
-    ]
+    group, config = snapshot.upstreams[service.upstream], snapshot.document.upstreams[service.upstream]
+    resolved = {target.address for target in group.targets}
+    chosen = _hashed(group, config, exchange) if resolved.issuperset(each.address for each in config.targets) else ""
+    for target in config.targets:
+        note = "not resolved yet" if target.address not in resolved else ""
+        note = f"its {_KEYS.get(config.hash_on, config.hash_on)} leads here" if target.address == chosen else note
+        said.targets.append(TargetState(target.address, target.weight, note))
+
+
+def _hashed(group: UpstreamGroup, config: model.Upstream, exchange: Exchange) -> str:
+    """The address that a request's key leads to while all targets serve, "" if none leads anywhere."""
+    if config.balance != "consistent_hash" or not key_of(config.hash_on)(exchange):
+        return ""
+    target = group.pick(exchange)
+    return target.address if target is not None else ""
 
 
 def _answer(document: model.Document, route: model.Route) -> str:

@@ -14,11 +14,11 @@ Nothing here knows a policy by name or reads the configuration: that is `build`'
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from gatewayd.core.exchange import Exchange
-from gatewayd.core.policy import AccessHook, Reply, Route
+from gatewayd.core.policy import AccessHook, Reply, Route, Undecided
 from gatewayd.core.problem import answer, problem
 from gatewayd.core.tasks import spawn
 from gatewayd.gateway.router import Miss
@@ -61,15 +61,7 @@ class Pipeline:
         if 0 < limit < exchange.body_length:
             answer(exchange, TOO_LARGE)
             return
-        for at, (name, hook) in enumerate(route.access, 1):
-            verdict = _decide(exchange, name, hook)
-            if verdict is not None:
-                if isinstance(verdict, Reply):
-                    _refuse(exchange, name, verdict)
-                else:
-                    spawn(_wait(exchange, name, verdict, route.access[at:]), f"policy {name}")
-                return
-        route.handler(exchange)
+        _go_on(exchange, route.access)
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """`exchange` is over: its reply is complete, broken off, or nobody waits for it. It is recorded soon."""
@@ -103,22 +95,45 @@ def _log_hooks(exchange: Exchange, route: Route) -> None:
             _log.exception("a log hook of route %s failed", route.name)
 
 
-def _decide(exchange: Exchange, name: str, hook: AccessHook) -> Reply | Awaitable[Reply | None] | None:
-    try:
-        return hook(exchange)
-    except Exception:
-        return _failed(exchange, name)
+def _go_on(exchange: Exchange, hooks: tuple[tuple[str, AccessHook], ...]) -> None:
+    """Ask `hooks` in turn; what no one refuses goes to the handler, or on by the caller's plan."""
+    for asked, (name, hook) in enumerate(hooks, 1):
+        try:
+            verdict = hook(exchange)
+        except Exception as error:
+            verdict = _failed(exchange, name, error)
+        if verdict is not None:
+            if isinstance(verdict, Reply):
+                _refuse(exchange, name, verdict)
+            else:
+                spawn(_wait(exchange, name, verdict, hooks[asked:]), f"policy {name}")
+            return
+    route: Route = exchange.route  # type: ignore[assignment]
+    if route.by_plan is None:
+        route.handler(exchange)
+    else:
+        exchange.route = variant = _for_plan(exchange, route.by_plan)
+        _go_on(exchange, variant.access)
 
 
-def _failed(exchange: Exchange, name: str) -> Reply:
+def _for_plan(exchange: Exchange, variants: dict[str, Route]) -> Route:
+    identity = exchange.identity
+    plan = "" if identity is None else identity.consumer.plan
+    return variants.get(plan) or variants[""]
+
+
+def _failed(exchange: Exchange, name: str, error: Exception) -> Reply:
     """A policy that cannot run refuses."""
-    _log.exception("policy %s failed", name)
     _note(exchange, name, "failed")
+    if isinstance(error, Undecided):
+        return error.reply
+    _log.exception("policy %s failed", name)
     return FAILED
 
 
 def _refuse(exchange: Exchange, name: str, reply: Reply) -> None:
-    if name and reply is not FAILED:  # a hook without a name has noted it
+    # A hook without a name has noted it, and so has one that failed.
+    if name and (not exchange.verdicts or exchange.verdicts[-1] != (name, "failed")):
         _note(exchange, name, "refused" if reply.code else "answered")
     answer(exchange, reply)
 
@@ -130,29 +145,19 @@ def _note(exchange: Exchange, name: str, verdict: str) -> None:
 
 
 async def _wait(
-    exchange: Exchange,
-    name: str,
-    waiting: Awaitable[Reply | None],
-    rest: Sequence[tuple[str, AccessHook]],
+    exchange: Exchange, name: str, waiting: Awaitable[Reply | None], rest: tuple[tuple[str, AccessHook], ...]
 ) -> None:
     """Go on with an exchange whose hook `name` has to wait for something."""
     try:
         verdict = await waiting
-    except Exception:
-        verdict = _failed(exchange, name)
-    while rest and verdict is None and not exchange.status:
-        (name, hook), *rest = rest
-        found = _decide(exchange, name, hook)
-        try:
-            verdict = found if found is None or isinstance(found, Reply) else await found
-        except Exception:
-            verdict = _failed(exchange, name)
+    except Exception as error:
+        verdict = _failed(exchange, name, error)
     if exchange.status:
         return  # the caller has gone meanwhile
-    if verdict is not None:
-        _refuse(exchange, name, verdict)
+    if verdict is None:
+        _go_on(exchange, rest)
     else:
-        exchange.route.handler(exchange)  # type: ignore[union-attr]
+        _refuse(exchange, name, verdict)
 
 
 def _missed(miss: Miss) -> Reply:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gatewayd.config.model import Document
 from gatewayd.core.policy import Hooks, Route
 from gatewayd.gateway.router import Router
+from gatewayd.identity.consumers import Index
 from gatewayd.upstream.group import UpstreamGroup
 
 
@@ -36,3 +38,10 @@ class Snapshot:
     routes: dict[str, Route] = field(default_factory=dict)
     chains: dict[str, tuple[ChainLink, ...]] = field(default_factory=dict)  # by route
     upstreams: dict[str, UpstreamGroup] = field(default_factory=dict)
+    topics: dict[str, list[Callable[[bytes], Any]]] = field(default_factory=dict)  # who hears what workers are told
+    consumers: Index | None = None
+
+    def close(self) -> None:
+        """No exchange asks who calls on this snapshot any more: let go of its part of shared memory."""
+        if self.consumers is not None:
+            self.consumers.close()

@@ -1,4 +1,9 @@
-"""All limits of a route in one step: every one is asked before any is charged, and what one refuses costs no other."""
+"""All limits of a route in one step: each is charged, and if one has no room the others get back what they took.
+
+Limits are exact over workers, so what one decides from must be there for others to see before it decides: to charge and
+then look is one look, to look and then charge would be two. What is charged and given back stands for about a
+microsecond.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gatewayd.core.exchange import Exchange
-from gatewayd.core.policy import Limit, Reply
+from gatewayd.core.policy import Limit, Reply, Undecided
 from gatewayd.core.problem import problem
 
 _log = logging.getLogger(__name__)
 
 FAILED = problem(500, "policy_failed", "a policy could not decide, so the request was refused")
-_ROUNDS = 3
-"""Times a step begins again because another worker took the last of a limit between its question and its charge."""
 
 
 class Entry(NamedTuple):
@@ -26,56 +29,56 @@ class Entry(NamedTuple):
     fail_open: bool = False
 
 
-def one_step(entries: Sequence[Entry], clock: Callable[[], float]) -> Callable[[Exchange], Reply | None]:
-    """An access hook that asks and charges `entries` together, and notes its verdicts by itself.
+Step = Callable[[Exchange], Reply | None]
 
-    A limit in `observe` mode is charged like any other; where it has no room that is noted, and nothing refused.
+
+def one_step(entries: Sequence[Entry], clock: Callable[[], float]) -> Step:
+    """An access hook that charges `entries` together, and notes its verdicts by itself.
+
+    `clock` tells monotonic seconds. A limit in `observe` mode is charged like any other; where it has no room that is
+    noted, and nothing refused.
     """
     asked = tuple(entries)
 
     def step(exchange: Exchange) -> Reply | None:
-        now = clock()
-        for _ in range(_ROUNDS):
-            charged: list[Limit] = []
-            for entry in asked:
-                reply = _room(entry, exchange, now)
-                if reply is not None:
-                    return reply
-            for entry in asked:
-                if not _take(entry, exchange, now, charged):
-                    break
+        now = round(clock() * 1e9)
+        for entry in asked:
+            try:
+                reply = entry.limit.take(exchange, now)
+            except Exception as error:
+                reply = _failed(entry, exchange, error)
             else:
-                return None
-            for limit in charged:
-                limit.give_back(exchange, now)
-        return _room(entry, exchange, now) or FAILED
+                if reply is not None:
+                    reply = _refused(entry, exchange, reply)
+            if reply is not None:
+                _give_back(asked, entry, exchange)
+                return reply
+        return None
 
     return step
 
 
-def _room(entry: Entry, exchange: Exchange, now: float) -> Reply | None:
-    try:
-        reply = entry.limit.room(exchange, now)
-    except Exception:
-        return _failed(entry, exchange)
-    if reply is None:
-        return None
+def _refused(entry: Entry, exchange: Exchange, reply: Reply) -> Reply | None:
     _note(exchange, entry.instance, "observed" if entry.observe else "refused")
     return None if entry.observe else reply
 
 
-def _take(entry: Entry, exchange: Exchange, now: float, charged: list[Limit]) -> bool:
-    """Charge `entry`; False if there was no room any more. What breaks here has said so in `_room`, or lets pass."""
-    taken = entry.limit.take(exchange, now)
-    if taken:
-        charged.append(entry.limit)
-    return taken or entry.observe
+def _give_back(asked: Sequence[Entry], refused: Entry, exchange: Exchange) -> None:
+    for entry in asked:
+        if entry is refused:
+            return
+        try:
+            entry.limit.give_back(exchange)
+        except Exception:
+            _log.exception("policy %s could not give back", entry.instance)
 
 
-def _failed(entry: Entry, exchange: Exchange) -> Reply | None:
+def _failed(entry: Entry, exchange: Exchange, error: Exception) -> Reply | None:
     passes = entry.fail_open or entry.observe
-    _log.exception("policy %s failed%s", entry.instance, "; it fails open" if passes else "")
     _note(exchange, entry.instance, "failed")
+    if isinstance(error, Undecided):
+        return None if passes else error.reply
+    _log.exception("policy %s failed%s", entry.instance, "; it fails open" if passes else "")
     return None if passes else FAILED
 
 

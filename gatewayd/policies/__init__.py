@@ -16,6 +16,21 @@ ORDER: tuple[str, ...] = (
     "ip_restriction",  # needs nothing but the address: who is not let in learns nothing and costs least
     "cors",  # preflights carry no credentials, so they are answered before anything asks for some
     "request_size",  # decided by the head alone, before anyone waits for a body
+    "api_key",  # first of those that ask who calls: the cheapest to ask
+    "jwt",  # nearly as cheap for a token met before; others cost a signature
+    "introspection",  # the same for a token met before; another waits for what its issuer says
+    "mtls",  # who calls was settled when the connection was made
+    "basic_auth",  # like the others that find out who calls; behind those that cost less, for it hashes
+    "http_signature",  # behind those, too: it may have to wait for the body
+    "authentication",  # asks the others in an order of its own
+    "acl",  # as soon as it is known who calls, and before anything is charged for it
+    "rate_limit",  # once it is known who calls; all limits that follow are decided here, in one step
+    "quota",  # with it, in one step
+    "concurrency_limit",  # with the others: what another limit refuses is not under way
+    "bandwidth_limit",  # refuses nothing; outside of the cache, whose replies take bandwidth as well
+    "consumer_headers",  # once it is settled that the request goes on: targets are told who calls
+    "upstream_token",  # the same, signed; its own Authorization takes the place of the caller's
+    "cache",  # behind everything that decides who may have the reply, and about what the target is sent
     "headers",  # last: it sees what the others made of the exchange, and what the operator sets stays
 )
 """The order in which policies run, whatever the order in the configuration; reply hooks run in it too."""

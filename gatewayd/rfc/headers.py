@@ -33,14 +33,22 @@ FORWARDING = frozenset(
 )  # fmt: skip
 """Fields by which targets tell who asked for what, and so written by the gateway alone."""
 
-OVERRIDES = frozenset({b"x-original-url", b"x-rewrite-url", b"x-original-host", b"proxy"})
-"""Fields that make some targets read another path or host than the one matched here; `Proxy` becomes `HTTP_PROXY` in a
-CGI environment (CVE-2016-5385)."""
+OVERRIDES = frozenset(
+    {
+        b"x-original-url", b"x-rewrite-url", b"x-original-host", b"x-http-method", b"x-http-method-override",
+        b"x-method-override", b"proxy",
+    }
+)  # fmt: skip
+"""Fields that make some targets read another method, path or host than the one that was matched, allowed and signed
+here; `Proxy` becomes `HTTP_PROXY` in a CGI environment (CVE-2016-5385)."""
 
 REWRITTEN = frozenset({b"host", b"content-length", b"expect"})
 """Fields whose value is kept in its parsed form and written anew."""
 
-WITHHELD_PREFIXES = (b"x-forwarded-", b"x-consumer-", b"proxy-")
+IDENTITY_PREFIXES = (b"x-consumer-", b"x-credential-", b"x-gateway-")
+"""Beginnings of the names under which targets are told who calls; no caller can send such a field on, on any route."""
+
+WITHHELD_PREFIXES = (b"x-forwarded-", b"proxy-", *IDENTITY_PREFIXES)
 """Beginnings of names that only the gateway may use towards targets."""
 
 WITHHELD_FROM_REQUESTS = HOP_BY_HOP | FORWARDING | OVERRIDES | REWRITTEN

@@ -149,6 +149,16 @@ def test_the_schema_and_what_counts(gatewayd, conf):
     assert 'drain_timeout = "30s"' in out
 
 
+def test_no_file_to_say_whom_to_talk_to(gatewayd, tmp_path):
+    for command in ("status", "reload"):
+        code, _, err = gatewayd("-c", f"{tmp_path}/none.toml", command)
+        assert code == 2
+        assert err == f"{tmp_path}/none.toml: configuration: cannot be read: No such file or directory\n"
+        code, _, err = gatewayd("-c", f"{tmp_path}/none.toml", command, "--control", f"unix:{tmp_path}/control.sock")
+        assert code == 1
+        assert "no daemon answers" in err
+
+
 def test_nobody_to_talk_to(gatewayd, conf, tmp_path):
     for command in ("status", "reload"):
         code, _, err = gatewayd("-c", conf(), command)
@@ -213,12 +223,17 @@ def test_a_running_daemon(gatewayd, conf, daemon, tmp_path):
     assert gatewayd("-c", path, "reload") == (0, "generation 2 serves\n", "")
     conf('[routes.broken]\npath = "no-slash"\nreply = {}\n')
     code, out, err = gatewayd("-c", path, "reload")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith(f"{path}:21: routes.broken.path: ")
     assert err.endswith("gatewayd: the daemon serves on with the configuration it had\n")
     conf("]")
     code, _, err = gatewayd("-c", path, "reload", "--control", f"unix:{tmp_path}/control.sock")
-    assert code == 1
+    assert code == 2
     assert f"{path}:20: " in err
+    assert "serves on" in err
+    for command in ("reload", "status"):  # who would know which daemon is meant?
+        code, _, err = gatewayd("-c", path, command)
+        assert code == 2
+        assert err.startswith(f"{path}:20: TOML: ")
     conf()
     assert gatewayd("-c", path, "reload")[1] == "generation 3 serves\n"

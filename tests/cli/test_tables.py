@@ -9,7 +9,19 @@ from gatewayd.gateway.explain import RouteRow
 
 
 def target(address, **told):
-    return {"address": address, "available": True, "requests": 10, "failures": 1, "in_flight": 2, **told}
+    return {
+        "address": address,
+        "available": True,
+        "requests": 10,
+        "failures": 1,
+        "in_flight": 2,
+        "ejections": 1,
+        **told,
+    }
+
+
+def upstream(*targets, breaker="closed"):
+    return {"targets": targets, "breaker": {"state": breaker}}
 
 
 def worker(index, **edge):
@@ -49,20 +61,23 @@ def test_spans(seconds, text):
 
 
 def test_targets_of_all_workers():
-    here = {"policies": {"targets": [target("a:1"), target("b:1", available=False)]}}
-    there = {"policies": {"targets": [target("a:1", available=False, requests=5)]}}
+    here = {"policies": upstream(target("a:1"), target("b:1", available=False), breaker="open")}
+    there = {"policies": upstream(target("a:1", available=False, requests=5))}
     workers = [worker(0, upstreams=here), worker(1, upstreams=there), {**worker(2), "edge": None}]
-    assert targets(workers) == [("policies", "a:1", "1/2", 15, 2, 4), ("policies", "b:1", "0/1", 10, 1, 2)]
+    assert targets(workers) == [
+        ("policies", "a:1", "1/2", 15, 2, 4, 2, "open"),
+        ("policies", "b:1", "0/1", 10, 1, 2, 1, "open"),
+    ]
 
 
 def test_a_status(capsys):
     dead = {**worker(1), "edge": None, "state": "waiting"}
-    print_status(status(workers=[worker(0, upstreams={"policies": {"targets": [target("a:1")]}}), dead]))
+    print_status(status(workers=[worker(0, upstreams={"policies": upstream(target("a:1"))}), dead]))
     said = capsys.readouterr().out
     assert "gatewayd 1.2.3, process 4321, serving, generation 3, up 1d 1h" in said
     assert ["0", "4000", "serving", "3", "7", "0", "1m", "1s"] in [line.split() for line in said.splitlines()]
     assert ["1", "4001", "waiting", "3", "?", "0", "1m", "1s"] in [line.split() for line in said.splitlines()]
-    assert ["policies", "a:1", "1/1", "10", "1", "2"] in [line.split() for line in said.splitlines()]
+    assert ["policies", "a:1", "1/1", "10", "1", "2", "1", "closed"] in [line.split() for line in said.splitlines()]
     assert "last reload" not in said
 
 

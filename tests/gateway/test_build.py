@@ -112,6 +112,28 @@ def test_all_that_is_wrong_is_said_at_once_and_where(tmp_path):
     assert len(found) == len(places)
 
 
+def test_a_route_that_nothing_answers_is_looked_at_all_the_same():
+    """Its service may have a fault of its own, which is said elsewhere."""
+    routes = {
+        "lost": {"path": "/{id", "service": "gone"},
+        "there": {"path": "/x", "redirect": {"to": "nowhere"}},
+        "again": {"path": "/x", "service": "api"},
+    }
+    with pytest.raises(ConfigError) as raised:
+        built(routes=routes)
+    assert [fault.path for fault in raised.value.faults] == [
+        "routes.there.redirect.to",
+        "routes.lost.path",
+        "routes.again.path",
+    ]
+
+
+def test_without_a_sound_listener_routes_are_looked_at_too():
+    with pytest.raises(ConfigError) as raised:
+        built(listeners={}, routes={"lost": {"path": "/{id", "service": "api"}})
+    assert [fault.path for fault in raised.value.faults] == ["routes.lost.path"]
+
+
 def test_a_prefix_that_the_path_has_in_a_parameter_cannot_be_stripped():
     routes = {"all": {"path": "/{tenant}/x", "service": "api", "strip_prefix": "/{tenant}"}}
     with pytest.raises(ConfigError) as caught:

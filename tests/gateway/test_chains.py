@@ -17,7 +17,7 @@ from gatewayd.core.clock import FakeClock
 from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.policy import BuildContext, Hooks, Reply, Route
 from gatewayd.errors import ConfigError, Fault
-from gatewayd.gateway.chains import CONFIGS, attach, build_links, chain
+from gatewayd.gateway.chains import CONFIGS, attach, build_links, chain, crowded
 from gatewayd.gateway.snapshot import ChainLink
 from tests.support.exchanges import make_exchange
 from tests.support.policies import install, policy
@@ -82,7 +82,6 @@ def test_an_instance_attached_twice_runs_once(monkeypatch):
         (["a"], ["b"], [], ["b"]),
         (["a"], [], [], ["a"]),
         ([], [], [], []),
-        (["a", "b"], [], ["c", "d"], ["c", "d"]),
         (["a"], [], ["other"], ["a", "other"]),
     ],
 )
@@ -90,6 +89,26 @@ def test_of_a_policy_that_does_not_stack_the_nearest_runs(monkeypatch, gateway, 
     install(monkeypatch, lone=policy(Hooks(), stacks=False), other=policy(Hooks()))
     tables = {name: {"policy": "lone"} for name in "abcd"} | {"other": {}}
     assert chain_of(tables, gateway=gateway, service=service, route=route) == expected
+
+
+def test_two_of_a_policy_that_does_not_stack_are_a_fault_in_one_list(monkeypatch):
+    """Nothing would say which of them is the nearest."""
+    install(monkeypatch, lone=policy(Hooks(), stacks=False), other=policy(Hooks()))
+    tables = {name: {"policy": "lone"} for name in "abcd"} | {"other": {}, "more": {"policy": "other"}}
+    document = decode(
+        {
+            "gateway": {"policies": ["other", "a", "more", "b"]},
+            "services": {"api": {"upstream": "up", "policies": ["c"]}},
+            "routes": {"v1.0": {"path": "/*", "policies": ["a", "d", "a"]}, "fine": {"path": "/a", "policies": ["b"]}},
+            "plans": {"gold": {"policies": ["c", "b"]}},
+        }
+    )
+    faults = [(fault.path, fault.message, fault.found) for fault in crowded(links_of(tables), document)]
+    assert faults == [
+        ("gateway.policies[3]", "a is a lone too, and only one can count here", "b"),
+        ('routes."v1.0".policies[1]', "a is a lone too, and only one can count here", "d"),
+        ("plans.gold.policies[1]", "c is a lone too, and only one can count here", "b"),
+    ]
 
 
 def test_a_route_without_a_service_has_the_gateways_policies(monkeypatch):

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from gatewayd.config import model
+from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import Hooks, Route
 from gatewayd.errors import ConfigError
+from gatewayd.gateway.build import Ground, build
 from gatewayd.gateway.explain import Explanation, explain, route_table
 from gatewayd.gateway.router import RouteSpec, compile_routes
 from gatewayd.gateway.snapshot import ChainLink, Snapshot
@@ -90,7 +92,7 @@ def said(method: str, url: str, *headers: tuple[str, str], listener: str = "http
 def test_a_proxied_request():
     explanation = said("GET", "https://API.example.com:8443/v1/./policies/%34%32?full=1")
     assert explanation.lines() == [
-        "GET https://API.example.com:8443/v1/./policies/%34%32?full=1 from 192.0.2.7 at listener http, generation 7",
+        "GET https://API.example.com:8443/v1/./policies/%34%32?full=1 from 192.0.2.7 at listener http",
         "  path      /v1/policies/42?full=1  host api.example.com:8443",
         "  route     policy: /v1/policies/{id:int} at host *.example.com",
         "            id = 42",
@@ -98,8 +100,8 @@ def test_a_proxied_request():
         "  policy 2  partners (cors, observe, fails open)",
         "  answer    service policies → upstream policies",
         "  sent      GET /internal/policies/42?full=1  host the target's address",
-        "  target    127.0.0.1:9000 weight 3",
-        "  target    later:80 weight 1 not resolved yet",
+        "  target    127.0.0.1:9000 weight 1",
+        "  target    later:80 weight 1  not resolved yet",
     ]
     assert (explanation.status, explanation.service, explanation.upstream) == (0, "policies", "policies")
     assert explanation.params == {"id": "42"}
@@ -115,10 +117,39 @@ def test_more_specific_routes_are_named_with_the_reason():
 
 
 def test_redirects_and_replies():
-    assert said("GET", "http://a/old/x").answer == "redirect 301 to /new/{path}"
+    explanation = said("GET", "http://a/old/x%20y")
+    assert explanation.answer == "redirect 301 to /new/{path}"
+    assert explanation.lines()[-1] == "  location  /new//old/x%20y"
     explanation = said("GET", "http://a/hello?v")
     assert (explanation.answer, explanation.targets) == ("reply 204", [])
     assert explanation.lines()[-1] == "  answer    reply 204"
+
+
+def test_a_request_without_host():
+    assert said("GET", "/hello?v").lines()[1] == "  path      /hello?v  no host: only HTTP/1.0 does without"
+
+
+def hashed(document: model.Document, *headers: tuple[str, str]) -> list[str]:
+    """What is said of targets, for a request with `headers`."""
+    return explain(build(document, Ground()), "http", "GET", "http://a/", headers, "192.0.2.7").lines()[-3:]
+
+
+def test_the_target_that_a_key_leads_to():
+    """The hash of a real request: whoever it picks is named, and only where the request has such a key."""
+    targets = [model.Target(address=f"127.0.0.{number}:9000") for number in (1, 2, 3)]
+    document = model.Document(
+        listeners={"http": model.Listener(address="127.0.0.1:8080")},
+        upstreams={"up": model.Upstream(targets=targets, balance="consistent_hash", hash_on="header:x-id")},
+        services={"up": model.Service(upstream="up")},
+        routes={"all": model.Route(path="/*", service="up")},
+    )
+    exchange = Exchange()
+    for key in ("7", "8", "9"):
+        exchange.headers = [(b"x-id", key.encode())]
+        group = build(document, Ground()).upstreams["up"]
+        marked = [line.split()[1] for line in hashed(document, ("X-Id", key)) if "its header:x-id leads here" in line]
+        assert marked == [group.pick(exchange).address]
+    assert not [line for line in hashed(document) if "leads here" in line]
 
 
 def test_405():

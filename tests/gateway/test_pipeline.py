@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from gatewayd.core.exchange import Exchange
-from gatewayd.core.policy import Hooks, Reply
+from gatewayd.core.policy import Hooks, Reply, Undecided
 from gatewayd.core.problem import problem
 from gatewayd.observe import metrics
 from tests.gateway.hooks import GONE, REFUSAL, REFUSED, guarded, recorded
@@ -60,6 +60,36 @@ def test_a_policy_that_cannot_run_refuses(monkeypatch, trace, caplog):
         assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
     assert trace.ran == ["one"]
     assert "policy one failed" in caplog.text
+
+
+def undecided(exchange: Exchange) -> None:
+    raise Undecided(problem(503, "asked_in_vain"))
+
+
+async def undecided_later(exchange: Exchange) -> None:
+    await asyncio.sleep(0)
+    raise Undecided(problem(503, "asked_in_vain"))
+
+
+@pytest.mark.parametrize("hook", [undecided, undecided_later])
+def test_a_policy_that_cannot_decide_says_so_itself_and_counts_as_failed(monkeypatch, hook, caplog):
+    made = guarded(monkeypatch, one=Hooks(hook))
+    with caplog.at_level(logging.INFO), EdgeThread(made) as edge, Caller(edge.port) as caller:
+        found = caller.ask()
+        assert (found.status, found.code) == (503, "asked_in_vain")
+        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
+    assert "policy one failed" not in caplog.text, "what it asked is out of order, not the policy"
+
+
+@pytest.mark.parametrize("common", [{"mode": "observe"}, {"failure": "open"}])
+@pytest.mark.parametrize("hook", [undecided, undecided_later])
+def test_then_it_lets_pass_if_it_fails_open(monkeypatch, common, hook, caplog):
+    made = guarded(monkeypatch, one=Hooks(hook))
+    made["policies"]["one"] = common
+    with caplog.at_level(logging.INFO), EdgeThread(made) as edge, Caller(edge.port) as caller:
+        assert caller.ask().body == b"static"
+        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
+    assert "policy one failed" not in caplog.text
 
 
 @pytest.mark.parametrize("common", [{"mode": "observe"}, {"failure": "open"}])

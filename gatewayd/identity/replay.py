@@ -1,0 +1,110 @@
+"""What has been shown once and must not be shown again, on the whole machine: identifiers of proofs and signatures.
+
+A table in shared memory, of which each worker writes a column of its own. An identifier is written into the own column
+first and looked for in all others then, so of two workers that are shown the same at the same instant one at least
+sees the other's. Both may, and then both refuse. A processor may hold a store back for some nanoseconds; between the
+writing and the looking the interpreter makes hundreds of stores, which leave in order on x86, so there is no gap in
+which both could pass; elsewhere it is those nanoseconds wide. Several machines behind one address know nothing of each
+other: there an identifier may pass once on each.
+
+Nothing is forgotten before its time. Where there is no room, what comes is refused; and where room is scarce, a holder
+that has half of it already is refused before others are. Identifiers stand there as keyed hashes, so that nobody can
+choose where they go. A column outlives its worker: what a worker that died had seen stays seen.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from hashlib import blake2b
+from typing import Literal
+
+from gatewayd.core.arena import Arena
+
+Verdict = Literal["", "replayed", "full"]
+
+PROBES = 32
+"""Cells in a row in which an identifier may stand."""
+_ENTRY = 16
+_MARK = 4
+"""Bytes of an entry that tell its holder; the rest tells the identifier."""
+_SECRET = 32
+_EXPIRY = 4
+"""Bytes of a time, seconds since the epoch."""
+
+
+class _Column:
+    """One worker's part: entries, and the second from which each is nobody's."""
+
+    __slots__ = ("entries", "expiries")
+
+    def __init__(self, memory: memoryview, cells: int) -> None:
+        self.entries = memory[: cells * _ENTRY]
+        self.expiries = memory[cells * _ENTRY :].cast("I")
+
+    def find(self, at: int, entry: bytes, now: float) -> bool:
+        """Whether `entry` stands somewhere from the cell `at` on, and its time is not over."""
+        place = self.entries[at * _ENTRY : (at + PROBES) * _ENTRY].tobytes().find(entry)
+        return place >= 0 and self.expiries[at + place // _ENTRY] > now
+
+    def claim(self, at: int, entry: bytes, expires: int, now: float) -> bool:
+        """Write `entry` into a cell that is nobody's; False if there is none, or its holder has too many."""
+        expiries = self.expiries[at : at + PROBES].tolist()
+        held = [cell for cell, until in enumerate(expiries, at) if until > now]
+        if len(held) == PROBES or (len(held) > PROBES // 2 and self._share(held, entry) >= PROBES // 2):
+            return False
+        cell = at + next(number for number, until in enumerate(expiries) if until <= now)
+        self.entries[cell * _ENTRY : (cell + 1) * _ENTRY] = entry
+        self.expiries[cell] = expires
+        return True
+
+    def _share(self, held: list[int], entry: bytes) -> int:
+        mark = entry[:_MARK]
+        return sum(self.entries[cell * _ENTRY : cell * _ENTRY + _MARK] == mark for cell in held)
+
+
+class Replays:
+    """The identifiers shown lately, as one worker sees and writes them."""
+
+    def __init__(self, arena: Arena, name: str, cells: int, worker: int, columns: int) -> None:
+        """`cells` per worker, of 20 bytes; `name` is what other workers' tables of the same identifiers are called.
+
+        Raises `core.arena.ArenaFull`.
+        """
+        self._cells = max(cells, PROBES)
+        size = -(-self._cells * (_ENTRY + _EXPIRY) // 8) * 8
+        head = _SECRET + columns
+        start = -(-head // 4096) * 4096
+        memory = arena.region(f"replays\0{name}", start + columns * size)
+        with arena.locked():
+            if not any(memory[:_SECRET]):
+                memory[:_SECRET] = os.urandom(_SECRET)
+        self.secret = bytes(memory[:_SECRET])
+        """Random, and the same in all workers for as long as the daemon runs."""
+        self._used = memory[_SECRET:head]  # a column that nobody wrote to is not read: reading takes memory too
+        self._columns = [_Column(memory[at : at + size], self._cells) for at in range(start, len(memory), size)]
+        self._worker = worker
+        self._others = [number for number in range(columns) if number != worker]
+
+    def __repr__(self) -> str:
+        return f"<Replays cells={self._cells} columns={len(self._columns)}>"
+
+    def first(self, holder: bytes, identifier: bytes, until: float, now: float) -> Verdict:
+        """Whether `holder` shows `identifier` for the first time. If so ("") that is remembered until `until`.
+
+        Times are seconds since the epoch. Ask once all else about it has been found right, for it takes room.
+        """
+        mark = blake2b(holder, key=self.secret, digest_size=_MARK).digest()
+        text = b"%d:%b%b" % (len(holder), holder, identifier)
+        found = blake2b(text, key=self.secret, digest_size=_ENTRY - _MARK + 8).digest()
+        entry, at = mark + found[8:], int.from_bytes(found[:8], "big") % (self._cells - PROBES + 1)
+        own = self._columns[self._worker]
+        if own.find(at, entry, now):
+            return "replayed"
+        self._used[self._worker] = 1
+        if not own.claim(at, entry, min(math.ceil(until), 2**32 - 1), now):
+            return "full"
+        for number in self._others:
+            if self._used[number] and self._columns[number].find(at, entry, now):
+                return "replayed"
+        return ""
