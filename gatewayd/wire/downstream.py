@@ -11,19 +11,18 @@ import asyncio
 import math
 from typing import cast
 
-from gatewayd.core.exchange import UNKNOWN_LENGTH, BodySink, Exchange
+from gatewayd.core.exchange import Exchange
 from gatewayd.core.problem import answer, problem
 from gatewayd.errors import RequestError
 from gatewayd.rfc.forwarding import Edges, Sight
 from gatewayd.wire import replies
-from gatewayd.wire.expiring import Expiring
 from gatewayd.wire.fields import has_bare_line_end
-from gatewayd.wire.framing import ChunkedReader, FramingError, LengthReader
 from gatewayd.wire.listener import ListenerState, tally_key
+from gatewayd.wire.receiving import Receiving
 from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT
 from gatewayd.wire.request import LastLines, read_request
 from gatewayd.wire.tls import TlsFacts, peer_facts
-from gatewayd.wire.watch import INTERVAL, BodyWatch, SendWatch
+from gatewayd.wire.watch import INTERVAL, SendWatch
 
 PIPELINED = 64 * 1024
 """Bytes of pipelined requests held while one is answered; then reading stops."""
@@ -31,19 +30,17 @@ BLANK_LINES = 4
 """Empty lines ignored before a request line (RFC 9112 §2.2 asks for one at least)."""
 
 
-class DownstreamConnection(Expiring):
+class DownstreamConnection(Receiving):
     """One connection of a caller; the `Downstream` of its exchanges."""
 
     __slots__ = (
-        "address", "admitted", "early", "early_end", "edges", "forwarding", "last", "port", "requests", "sight", "tls",
+        "address", "admitted", "edges", "forwarding", "last", "port", "requests", "sight", "tls",
     )  # fmt: skip
 
     def __init__(self, state: ListenerState, address: tuple[str, int] | None = None) -> None:
         """`address` is the caller's, where the transport does not tell it (PROXY protocol)."""
         super().__init__(state)
         self.requests = 0
-        self.early: list[bytes] | None = None  # body that came before anyone asked for it
-        self.early_end = False
         self.address, self.port = address or ("", 0)
         self.edges: Edges = None  # type: ignore[assignment]
         self.sight: Sight | None = None  # of the last request, and its lines
@@ -210,13 +207,6 @@ class DownstreamConnection(Expiring):
             self._expect_body(exchange)
         state.handle(exchange)
 
-    def _expect_body(self, exchange: Exchange) -> None:
-        length = exchange.body_length
-        self.phase = BODY
-        self.reader = ChunkedReader() if length == UNKNOWN_LENGTH else LengthReader(length)
-        self.body_watch = BodyWatch(0, exchange.started)
-        self.deadline = exchange.started + INTERVAL
-
     def _new_exchange(self, state: ListenerState) -> Exchange:
         self.requests += 1
         peer = self.edges.peer
@@ -236,97 +226,6 @@ class DownstreamConnection(Expiring):
             self.buffer = b""
             self.phase = BODY  # what follows means nothing any more
         answer(exchange, problem(error.status, error.code, error.detail))
-
-    def _body(self, data: bytes) -> None:
-        reader = self.reader
-        if reader is None:
-            return
-        try:
-            data = reader.feed(data)
-        except FramingError as error:
-            self._break_off(RequestError(400, "malformed_body", str(error)))
-            return
-        if reader.done:
-            self.buffer = reader.rest
-            self.phase = WAIT
-        exchange = self.exchange
-        if exchange is None or self.replied:
-            if reader.done:
-                self._done()  # the rest of a body that was answered already
-            return
-        exchange.body_received += len(data)
-        limit = exchange.body_limit
-        if 0 < limit < exchange.body_received:
-            self._break_off(RequestError(413, "body_too_large", f"the body is over {limit} bytes"))
-            return
-        self._deliver(data)
-
-    def _deliver(self, data: bytes) -> None:
-        sink = self.sink
-        if sink is None:
-            if self.early is None:
-                self.early = []
-            if data:
-                self.early.append(data)
-            self.early_end = self.phase == WAIT
-            self._pause()
-            return
-        if data:
-            sink.body(data)
-        if self.phase == WAIT:
-            self._body_complete(sink)
-
-    def _body_complete(self, sink: BodySink) -> None:
-        if self.send_watch is None:
-            self.deadline = math.inf
-        self.body_watch = None
-        reader, self.reader = self.reader, None
-        if not self.replied:
-            sink.body_end(reader.trailers if reader is not None else [])
-
-    def _break_off(self, error: RequestError) -> None:
-        """The request turned out wrong after it was handed on: say so if no reply has begun, else abort."""
-        sink, self.sink = self.sink, None
-        self.keep_alive = False
-        self.phase = BODY
-        self.reader = None
-        if sink is not None:
-            sink.caller_gone()
-        if self.replying:
-            self.abort()
-        elif self.exchange is not None:
-            answer(self.exchange, problem(error.status, error.code, error.detail))
-
-    # -- what handlers call (core.exchange.Downstream) ----------------------------------------------------------
-
-    def read_body(self, sink: BodySink) -> None:
-        self.sink = sink
-        if self.early is not None:
-            pieces, self.early = self.early, None
-            self._resume()  # first, for the sink may pause it again
-            for piece in pieces:
-                sink.body(piece)
-            if self.early_end:
-                self.early_end = False
-                self._body_complete(sink)
-
-    def pause_body(self) -> None:
-        if self.phase == BODY:
-            self._pause()
-
-    def resume_body(self) -> None:
-        if self.phase == BODY:
-            self._resume()
-
-    def _pause(self) -> None:
-        if not self.paused:
-            self.paused = True
-            self.transport.pause_reading()
-
-    def _resume(self) -> None:
-        if self.paused:
-            self.paused = False
-            self.transport.resume_reading()
 
     def tunnel_closed(self) -> None:
         """The tunnel that took the transport over has ended, and the exchange with it."""
