@@ -220,3 +220,45 @@ def test_an_upgrade_needs_its_connection_option() -> None:
 
 def test_an_http_1_0_request_needs_no_host() -> None:
     assert read(b"GET / HTTP/1.0\r\n\r\n")[0].host == b""
+
+
+LINES = (
+    b"",
+    b"Host: a\r\n",
+    b"Host: a\r\nAuthorization: Bearer one\r\n",
+    b"Host: a\r\nAuthorization: Bearer two\r\n",
+    b"Host: a\r\nConnection: close\r\n",
+    b"Host: a\r\nConnection: x-hop\r\nX-Hop: 1\r\n",
+    b"Host: a\r\nContent-Length: 3\r\n",
+    b"Host: a\r\nTransfer-Encoding: chunked\r\n",
+    b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
+    b"Host: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n",
+    b"Host: a\r\nVia: 1.1 other\r\n",
+    b"Host: a\r\nX-Long: " + b"x" * 2_000 + b"\r\n",
+)
+READ = ("method", "http_version", "host", "path", "query", "headers", "withheld", "body_length", "via", "upgrade")
+heads = st.builds(
+    lambda path, version, lines: b"GET /%b HTTP/1.%d\r\n%b\r\n" % (path, version, lines),
+    st.sampled_from((b"", b"a?b", b"c/../d")),
+    st.integers(0, 1),
+    st.sampled_from(LINES),
+)
+
+
+def what_is_read(head: bytes, last: LastLines) -> object:
+    exchange = Exchange()
+    try:
+        keep_alive = read_request(exchange, head, last, PathRules(), 100, 8192)
+    except RequestError as error:
+        return error.code
+    found = {name: getattr(exchange, name) for name in (*READ, "expects_continue")}
+    found = {name: list(value) if isinstance(value, list) else value for name, value in found.items()}
+    exchange.headers.append((b"x-policy", b"was here"))  # as policies do
+    return keep_alive, found
+
+
+@given(st.lists(heads, max_size=6))
+def test_what_a_connection_said_before_changes_nothing(said: list[bytes]) -> None:
+    last = LastLines()
+    for head in said:
+        assert what_is_read(head, last) == what_is_read(head, LastLines())
