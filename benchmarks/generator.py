@@ -30,11 +30,16 @@ START_DELAY = 0.05
 """Seconds between the order and the first request: time for every process to have heard it."""
 
 Watch = Callable[[int], None]
+Ask = tuple[str, str]
+"""(target, one more header line; "" for none)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to send. `rate` in requests a second over all processes (None: closed loop), times in seconds."""
+    """What to send. `rate` in requests a second over all processes (None: closed loop), times in seconds.
+
+    `asks`: what is asked in turn, whichever connection is free; none: the URL's own target, always.
+    """
 
     url: str
     connections: int = 64
@@ -47,6 +52,7 @@ class Plan:
     body_size: int = 0
     timeout: float = 10.0
     insecure: bool = False
+    asks: tuple[Ask, ...] = ()
 
     def orders(self) -> list[dict[str, Any]]:
         """One order for each process; connections are dealt out evenly."""
@@ -57,7 +63,8 @@ class Plan:
             "tls": tls,
             "host": parts.hostname,
             "port": parts.port or (443 if tls else 80),
-            "request": self.request(),
+            "requests": self.requests(),
+            "asks": None,
             "head_only": self.method == "HEAD",
         }
         share, more = divmod(self.connections, self.processes)
@@ -66,11 +73,15 @@ class Plan:
             for index in range(self.processes)
         ]
 
-    def request(self) -> str:
-        """The request as it goes over the wire, one character a byte."""
+    def requests(self) -> list[str]:
+        """The requests as they go over the wire, one character a byte."""
         parts = urlsplit(self.url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"{self.method} {target} HTTP/1.1", *self.headers]
+        own = ((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), "")
+        return [self._request(*ask) for ask in self.asks or (own,)]
+
+    def _request(self, target: str, more: str) -> str:
+        parts = urlsplit(self.url)
+        lines = [f"{self.method} {target} HTTP/1.1", *self.headers, *([more] if more else [])]
         if not any(header.lower().startswith("host:") for header in self.headers):
             lines.insert(1, f"Host: {parts.netloc.rpartition('@')[2]}")
         if self.body_size or self.method in ("POST", "PUT", "PATCH"):

@@ -23,7 +23,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import httptools
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         """Send the request now; its latency counts from `intended`."""
         self.busy = True
         self.intended = intended
-        self.transport.write(self.run.request)  # type: ignore[union-attr]
+        self.transport.write(self.run.next_request())  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -165,7 +165,9 @@ class Run:
     def __init__(self, plan: dict[str, Any], index: int) -> None:
         self.plan = plan
         self.index = index
-        self.request: bytes = plan["request"].encode("latin-1")
+        requests = [request.encode("latin-1") for request in plan["requests"]]
+        begin = index * len(requests) // plan["processes"]  # so that processes ask for different things
+        self.next_request = cycle(requests[begin:] + requests[:begin]).__next__
         self.head_only: bool = plan["head_only"]
         self.rate: float | None = plan["rate"]
         self.loop = asyncio.get_event_loop()

@@ -7,7 +7,7 @@ import os
 import shutil
 import string
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,19 @@ def render(template: str, **values: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Regulation:
+    """What a proxy does beside forwarding, as templates of its own say: `gatewayd-NAME.toml`, `nginx-NAME.conf`.
+
+    `values` are for these templates. `policies`: gatewayd's instances on every route; `by_route`: other ones on these.
+    """
+
+    name: str
+    policies: tuple[str, ...] = ()
+    by_route: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """What a scenario asks of a proxy. `routes`: so many more beside the usual; `policies`: ten instances on each."""
 
@@ -39,6 +52,7 @@ class Setup:
     routes: int = 0
     policies: bool = False
     certificate: tuple[Path, Path] | None = None
+    regulation: Regulation | None = None
 
     @property
     def scheme(self) -> str:
@@ -102,8 +116,10 @@ def nginx(setup: Setup, port: int, folder: Path) -> list[list[str]]:
         certificate = (
             f"    ssl_certificate {chain};\n    ssl_certificate_key {key};\n    ssl_protocols TLSv1.2 TLSv1.3;"
         )
+    regulation = setup.regulation
     text = render(
-        "nginx.conf",
+        f"nginx-{regulation.name}.conf" if regulation else "nginx.conf",
+        **(regulation.values if regulation else {}),
         user=user_line(),
         workers=setup.workers,
         files=file_limit(),
@@ -179,12 +195,14 @@ def gatewayd(setup: Setup, port: int, folder: Path) -> list[list[str]]:
     text = render(
         "gatewayd.toml",
         workers=setup.workers,
+        state=folder / "state",
         control=free_port(),
         log=folder / "access.log",
         port=port,
         certificate=_gatewayd_tls(setup.certificate),
         target=setup.target,
         routes=_gatewayd_routes(setup),
+        policies=_gatewayd_policies(setup),
     )
     return [[sys.executable, "-m", "gatewayd", "-c", _write(folder, "conf.toml", text), "run"]]
 
@@ -197,13 +215,21 @@ def _gatewayd_tls(certificate: tuple[Path, Path] | None) -> str:
 
 
 def _gatewayd_routes(setup: Setup) -> str:
-    policies = f"policies = {list(POLICIES)!r}\n" if setup.policies else ""
+    everywhere = [*POLICIES] if setup.policies else [*setup.regulation.policies] if setup.regulation else []
+    by_route = setup.regulation.by_route if setup.regulation else {}
     paths = {"policy": "/v1/policies/{id}", "quotes": "/v1/quotes", "large": "/large", "huge": "/huge/{size}"}
+    paths |= {"public": "/public/{id}"}
     paths |= {f"extra-{index}": f"{path}/{{id}}" for index, path in enumerate(extra_paths(setup.routes))}
-    tables = [f'[routes.{name}]\npath = "{path}"\nservice = "policies"\n{policies}' for name, path in paths.items()]
-    if setup.policies:
-        tables += [f"[policies.{name}]\n{options}" for name, options in POLICIES.items()]
-    return "\n".join(tables)
+    return "\n".join(
+        f'[routes.{name}]\npath = "{path}"\nservice = "policies"\npolicies = {list(by_route.get(name, everywhere))!r}\n'
+        for name, path in paths.items()
+    )
+
+
+def _gatewayd_policies(setup: Setup) -> str:
+    if setup.regulation:
+        return render(f"gatewayd-{setup.regulation.name}.toml", **setup.regulation.values)
+    return "\n".join(f"[policies.{name}]\n{options}" for name, options in POLICIES.items()) if setup.policies else ""
 
 
 def _inline(values: Iterable[str]) -> str:

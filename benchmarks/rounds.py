@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks import wrk
 from benchmarks.figures import Comparison, Round
-from benchmarks.generator import Generator, GeneratorError, Outcome, Plan
+from benchmarks.generator import Ask, Generator, GeneratorError, Outcome, Plan
 from benchmarks.harness import Harness, Target
 from benchmarks.processes import busy_ns, cpu_ns, memory
 from benchmarks.proxies import Proxy
@@ -22,11 +22,16 @@ HEADERS = (
     "Authorization: Bearer 3f0d2c5e9b7a41d8",
 )
 """Sent with every request beside Host: what a client of an API sends at least."""
+REFUSED_ERROR = 0.01
+"""By how much the share of refused requests may differ from the one that was meant to be refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a round sends. `rate`: open loop at so many requests a second; None: closed loop."""
+    """What a round sends. `rate`: open loop at so many requests a second; None: closed loop.
+
+    `asks` are sent in turn instead of `path`. `refused`: the share of requests that is to be answered by a refusal.
+    """
 
     path: str = "/v1/policies/731"
     method: str = "GET"
@@ -34,6 +39,9 @@ class Traffic:
     connections: int = 64
     rate: float | None = None
     headers: tuple[str, ...] = ()
+    base: tuple[str, ...] = HEADERS
+    asks: tuple[Ask, ...] = ()
+    refused: float = 0.0
 
     def plan(self, proxy: Proxy, seconds: float, processes: int) -> Plan:
         """The plan of one round."""
@@ -44,7 +52,8 @@ class Traffic:
             rate=self.rate * proxy.setup.workers if self.rate else None,
             processes=processes,
             method=self.method,
-            headers=HEADERS + self.headers,
+            headers=self.base + self.headers,
+            asks=self.asks,
             body_size=self.body_size,
             timeout=10.0,
             insecure=True,
@@ -54,12 +63,22 @@ class Traffic:
         """One line for the report."""
         how = f"open loop, {self.rate:,.0f} requests/s" if self.rate else "closed loop"
         body = f" with a body of {self.body_size:,} bytes" if self.body_size else ""
-        return f"{self.method} {self.path}{body}, {self.connections} connections a worker, {how}"
+        what = f"{len(self.asks):,} different requests in turn" if self.asks else f"{self.method} {self.path}"
+        return f"{what}{body}, {self.connections} connections a worker, {how}"
 
 
 def generator_name(traffic: Traffic) -> str:
     """Which generator carries this traffic."""
     return "wrk" if traffic.rate is None and wrk.installed() else "benchmarks.generator"
+
+
+def as_meant(outcome: Outcome, refused: float) -> Outcome:
+    """The outcome without the refusals that were meant, if there are as many as were meant."""
+    errors = {reason: number for reason, number in outcome.errors.items() if reason not in ("status", "429")}
+    found = outcome.failed - sum(errors.values())
+    if not refused or not outcome.requests or abs(found / outcome.requests - refused) > REFUSED_ERROR:
+        return outcome
+    return replace(outcome, errors=errors)
 
 
 @dataclass(slots=True)
@@ -118,26 +137,28 @@ class Rounds:
         try:
             if generator_name(traffic) == "wrk":
                 account = Account.open(proxy, self.target.pids())
-                return account.close(wrk.run(plan, cores))
-            return self._generated(proxy, plan, cores)
+                return account.close(as_meant(wrk.run(plan, cores), traffic.refused))
+            return self._generated(proxy, plan, cores, traffic.refused)
         except GeneratorError as error:
             said = "\n".join(f"{program!r}\n{program.tail()}" for program in proxy.programs)
             raise GeneratorError(f"{error}\n{proxy.name} says:\n{said}") from error
 
-    def _generated(self, proxy: Proxy, plan: Plan, cores: Sequence[int]) -> Round:
+    def _generated(self, proxy: Proxy, plan: Plan, cores: Sequence[int], refused: float) -> Round:
         with Generator(plan, cores) as load:
             load.start()
             account = Account.open(proxy, [*self.target.pids(), *load.pids()])
             load.go()
-            return account.close(load.wait())
+            return account.close(as_meant(load.wait(), refused))
 
-    def warm(self, proxies: Iterable[Proxy], traffic: Traffic) -> None:
+    def warm(
+        self, proxies: Iterable[Proxy], traffic: Traffic, others: Mapping[str, Traffic] | None = None
+    ) -> None:
         """A second of load for each, not counted: pools fill, allocators settle. Then wait until all are at rest:
         a process that still starts behind a proxy's workers is no part of what a request costs."""
         started = list(proxies)
         for proxy in started:
             self.harness.say(f"warming {proxy.name} up")
-            self.once(proxy, traffic, 1)
+            self.once(proxy, (others or {}).get(proxy.name, traffic), 1)
         self.harness.say("waiting until all are at rest")
         deadline = time.monotonic() + PATIENCE
         while not self._at_rest(started) and time.monotonic() < deadline:
@@ -150,20 +171,30 @@ class Rounds:
         return after - before < REST_SHARE * REST * 1e9
 
     def compare(
-        self, subject: Proxy, peers: Sequence[Proxy], traffic: Traffic, rounds: int | None = None
+        self,
+        subject: Proxy,
+        peers: Sequence[Proxy],
+        traffic: Traffic,
+        rounds: int | None = None,
+        others: Mapping[str, Traffic] | None = None,
     ) -> Comparison:
-        """Pairs of rounds: each peer's round stands beside one of the subject's own, and who is first changes."""
+        """Pairs of rounds: each peer's round stands beside one of the subject's own, and who is first changes.
+
+        `others`: the traffic of those peers, by name, that get another.
+        """
+        others = others or {}
         comparison = Comparison(subject.name, {peer.name: [] for peer in peers})
         for number in range(rounds or self.harness.options.rounds):
             if not peers:
                 comparison.alone.append(self._said(subject, traffic, number))
             for index, peer in enumerate(peers):
+                its = others.get(peer.name, traffic)
                 if (number + index) % 2:
-                    theirs = self._said(peer, traffic, number)
+                    theirs = self._said(peer, its, number)
                     ours = self._said(subject, traffic, number)
                 else:
                     ours = self._said(subject, traffic, number)
-                    theirs = self._said(peer, traffic, number)
+                    theirs = self._said(peer, its, number)
                 comparison.pairs[peer.name].append((ours, theirs))
         for proxy in (subject, *peers):
             comparison.memory[proxy.name] = memory(proxy.pids(), proxy.setup.workers)

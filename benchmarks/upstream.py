@@ -2,8 +2,8 @@
 
     python -m benchmarks.upstream --port 9000 --delay 0.05
 
-`/huge/N` answers N bytes, `/large` 1 MiB, `/sent` how many bytes of bodies left this process so far, anything else the
-policy document. It also stands in for nginx as the upstream of every scenario where nginx is not installed.
+`/huge/N` answers N bytes, `/large` 1 MiB, `/sent` how many bytes of bodies left this process so far, `/public/…` the
+policy document for caches to keep, anything else the policy document. It also stands in for nginx as the upstream of every scenario where nginx is not installed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ LARGE = b"x" * 1024 * 1024
 CHUNK = b"x" * 65536
 
 
-def head(content_type: str, length: int) -> bytes:
-    """The head of a 200 reply."""
-    return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (
+def head(content_type: str, length: int, more: bytes = b"") -> bytes:
+    """The head of a 200 reply; `more` header lines, each with its CRLF."""
+    return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n" % (
         content_type.encode(),
         length,
+        more,
     )
 
 
 SMALL_REPLY = head("application/json", len(DOCUMENT)) + DOCUMENT
+PUBLIC_REPLY = head("application/json", len(DOCUMENT), b"Cache-Control: public, max-age=3600\r\n") + DOCUMENT
 
 
 class Upstream(asyncio.Protocol):
@@ -98,7 +100,7 @@ class Upstream(asyncio.Protocol):
             text = b"%d" % self.delivered()
             self.transport.write(head("text/plain", len(text)) + text)
         else:
-            self.transport.write(SMALL_REPLY)
+            self.transport.write(PUBLIC_REPLY if url.startswith(b"/public/") else SMALL_REPLY)
 
     def pump(self) -> None:
         """Write on until the proxy takes no more."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -12,7 +14,7 @@ import orjson
 from benchmarks.generator import GeneratorError, Outcome, Plan
 from benchmarks.processes import pinned
 
-SCRIPT = Path(__file__).with_name("wrk_report.lua")
+SCRIPT, TURNS = (Path(__file__).with_name(name) for name in ("wrk_report.lua", "wrk_turns.lua"))
 MARK = "outcome "
 
 
@@ -21,26 +23,40 @@ def installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def command(plan: Plan, threads: int) -> list[str]:
-    """The command line of a closed-loop plan of whole seconds."""
+def command(plan: Plan, threads: int, asks: str = "") -> list[str]:
+    """The command line of a closed-loop plan of whole seconds. `asks`: the file of `plan.asks`, if there are some."""
+    threads = min(threads, plan.connections)
     argv = [
         "wrk",
-        f"-t{min(threads, plan.connections)}",
+        f"-t{threads}",
         f"-c{plan.connections}",
         f"-d{round(plan.duration)}s",
     ]
-    argv += ["--timeout", f"{max(1, round(plan.timeout))}s", "--script", str(SCRIPT)]
+    argv += ["--timeout", f"{max(1, round(plan.timeout))}s", "--script", str(TURNS if asks else SCRIPT)]
     for header in plan.headers:
         argv += ["-H", header]
-    return [*argv, plan.url, "--", plan.method, str(plan.body_size)]
+    return [*argv, plan.url, "--", plan.method, str(plan.body_size), *([asks, str(threads)] if asks else [])]
+
+
+@contextmanager
+def asks_of(plan: Plan) -> Iterator[str]:
+    """The name of a file of `plan.asks`, a line for each; "" if there are none."""
+    if not plan.asks:
+        yield ""
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="gatewayd-bench-", suffix=".asks") as file:
+        file.writelines(f"{target}\t{line}\n" for target, line in plan.asks)
+        file.flush()
+        yield file.name
 
 
 def run(plan: Plan, cores: Sequence[int] = ()) -> Outcome:
     """Carry a closed-loop plan out, one thread a core. `GeneratorError` if wrk could not."""
     with (
         pinned(cores),
+        asks_of(plan) as asks,
         subprocess.Popen(
-            command(plan, max(1, len(cores))), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command(plan, max(1, len(cores)), asks), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,
     ):
         try:

@@ -286,10 +286,9 @@ class Cache:
         """Store a fetched reply."""
         self.store.put(entry)
         if self.tier is not None:
-            terms = entry.terms
-            stale = max(terms.stale_while_revalidate, terms.stale_if_error)
+            seconds = entry.fresh_for(now) + max(entry.terms.stale_while_revalidate, entry.terms.stale_if_error)
             try:
-                self.tier.offer(entry, pack(entry, now, self.clock.wall()), entry.fresh_for(now) + stale)
+                self.tier.offer(entry, pack(entry, now, self.clock.wall()), seconds)
             except Exception:
                 _log.exception("the cache's further tier failed")
 

@@ -24,7 +24,7 @@ class Tier(Protocol):
 
     def offer(self, entry: Entry, value: bytes, seconds: float) -> None:
         """Store `value`, which is `entry` packed, for so long; it takes the place of the variant it is of
-        (`variant_of`). Does not wait, and may do nothing.
+        (`variant_of`). 0 or less: it is only good for being validated. Does not wait, and may do nothing.
         """
         ...
 

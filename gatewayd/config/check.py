@@ -70,6 +70,7 @@ class _Check:
         """The daemon's own tables."""
         self.policies(("gateway", "policies"), self.document.gateway.policies)
         self._writable(("gateway", "pid_file"), self.document.gateway.pid_file)
+        self._folder(("gateway", "state_dir"), self.document.gateway.state_dir)
         if self.document.access_log.enabled and self.document.access_log.path not in ("stdout", "stderr"):
             self._writable(("access_log", "path"), self.document.access_log.path)
 
@@ -109,10 +110,10 @@ class _Check:
 
     def route(self, key: Key, route: Route) -> None:
         """One answer, from what exists."""
-        answers = [name for name in ("service", "redirect", "reply") if getattr(route, name)]
+        answers = [name for name in ("service", "redirect", "reply", "usage") if getattr(route, name)]
         if len(answers) != 1:
             message = f"{' and '.join(answers)} exclude each other" if answers else "nothing answers it"
-            self.faults.add(key, message, allowed="exactly one of service, redirect, reply")
+            self.faults.add(key, message, allowed="exactly one of service, redirect, reply, usage")
         if route.service:
             self.refer((*key, "service"), "services", route.service)
         for index, listener in enumerate(route.listeners):
@@ -178,6 +179,14 @@ class _Check:
         place = path if os.path.lexists(path) else Path(path).parent
         if Path(path).is_dir() or not os.access(place, os.W_OK):
             self.faults.add(key, "cannot be written", path, allowed="a file in a directory that exists")
+
+    def _folder(self, key: Key, path: str) -> None:
+        """A directory to write to, or a place for one."""
+        place = path or os.sep
+        while not os.path.exists(place):
+            place = os.path.dirname(place) or os.sep
+        if path and not (os.path.isdir(place) and os.access(place, os.W_OK)):
+            self.faults.add(key, "cannot be written", path, allowed="a directory, which may still have to be made")
 
     def _address(self, key: Key, text: str) -> Address | None:
         try:

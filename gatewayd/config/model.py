@@ -274,7 +274,7 @@ class StaticReply(Section, frozen=True):
 
 
 class Route(Section, frozen=True):
-    """Which requests, and what answers them: exactly one of `service`, `redirect`, `reply`."""
+    """Which requests, and what answers them: exactly one of `service`, `redirect`, `reply`, `usage`."""
 
     path: PathTemplate  # "/a/{id}", "{id:int}", "{id:uuid}", "{id:/regex/}", tails "{rest*}" or "/*"
     hosts: list[HostPattern] = field(default_factory=list)  # "api.example.com", "*.example.com"; none: any
@@ -285,6 +285,7 @@ class Route(Section, frozen=True):
     service: str = ""  # name of the service that answers
     redirect: Redirect | None = None  # instead of a service
     reply: StaticReply | None = None  # instead of a service
+    usage: bool = False  # instead of a service: callers are told what they have used of their limits
     strip_prefix: Prefix = ""  # removed from the path before it is sent on
     add_prefix: Prefix = ""  # put before what is left
     rewrite_location: bool = True  # undo strip/add in Location, Content-Location and cookie paths of replies

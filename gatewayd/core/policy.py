@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from gatewayd.config.model import Document
 from gatewayd.core.arena import Arena
@@ -67,6 +67,16 @@ class Limit(Protocol):
         ...
 
 
+class Usage(NamedTuple):
+    """What somebody has used of a limit, in requests or what they weigh."""
+
+    limit: int
+    used: int
+    remaining: int
+    resets_in: int
+    """Seconds until all of it is there again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What a policy does, None where it does nothing. `explain` is one line for `gatewayd explain`."""
@@ -77,10 +87,14 @@ class Hooks:
     explain: str = ""
     limit: Limit | None = None
     """Decided together with the route's other limits, at the place of the first of them in ORDER."""
+    usage: Callable[[Exchange, int], Usage | None] | None = None
+    """Of a limit: what the caller has used at monotonic nanosecond `now`; None: that is not told. Charges nothing."""
     authenticate: Authenticator | None = None
     """Of a policy that authenticates: the bare question, for policies that combine several. `access` asks it too."""
     challenges: tuple[bytes, ...] = ()
     """Of such a policy: values for WWW-Authenticate, which say how one may show who one is."""
+    tells: frozenset[bytes] = frozenset()
+    """Of such a policy: fields by which it tells targets who calls. Whoever asks it takes callers' copies out first."""
     handler: Callable[[Handler], Handler] | None = None
     """Wraps the route's handler: a policy that may answer in its stead, or ask it on behalf of several exchanges."""
     why: Callable[[Exchange], str] | None = None

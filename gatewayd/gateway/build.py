@@ -18,12 +18,13 @@ from gatewayd.core.policy import BuildContext, Handler, NoConsumers, Route
 from gatewayd.core.workers import columns
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway import chains
+from gatewayd.gateway.accounts import accounts, hearing
 from gatewayd.gateway.dial import Dialler
 from gatewayd.gateway.plans import attach_with_plans, misplaced
 from gatewayd.gateway.router import Router, RouteSpec, compile_routes
 from gatewayd.gateway.snapshot import ChainLink, Snapshot
 from gatewayd.gateway.template import parse_template
-from gatewayd.handlers import proxy, redirect, static_reply
+from gatewayd.handlers import proxy, redirect, static_reply, usage
 from gatewayd.identity.consumer_source import open_consumers
 from gatewayd.identity.consumers import Index
 from gatewayd.observe import access_log
@@ -98,6 +99,7 @@ class _Build:
         self.columns = columns(document)
         self.consumers: Index | None = None
         self.topics: dict[str, list[Callable[[bytes], Any]]] = {}
+        self.accounts: tuple[usage.Account, ...] = ()
 
     def snapshot(self, generation: int) -> Snapshot:
         document = self.document
@@ -106,6 +108,7 @@ class _Build:
         self.faults.extend(faults)
         self.faults.extend(chains.crowded(self.links, document))
         self.faults.extend(misplaced(self.links, document))
+        self._account()
         for name, upstream in document.upstreams.items():
             self._gather(lambda n=name, u=upstream: self._upstream(n, u))  # type: ignore[misc]
         snapshot = Snapshot(
@@ -123,6 +126,12 @@ class _Build:
         """Where there are none, nothing is made."""
         if self.document.consumers or self.document.identity.consumers_file:
             self.consumers = open_consumers(self.document, self.ground.arena or self.ground.contents)
+
+    def _account(self) -> None:
+        """Find out which limits hold for whom, and have operators told who has used what."""
+        self.accounts = accounts(self.links, self.document)
+        known = self.consumers or NoConsumers()
+        self.topics["usage"] = [hearing(self.accounts, known, self.ground.clock.monotonic)]
 
     def _context(self, instance: str) -> BuildContext:
         ground, workers = self.ground, self.columns
@@ -205,6 +214,8 @@ class _Build:
             return redirect.build(route.redirect, names)
         if route.reply is not None:
             return static_reply.build(route.reply)
+        if route.usage:
+            return usage.build(self.accounts, self.ground.clock.monotonic)
         if route.strip_prefix and not _is_prefix(route.strip_prefix, route.path):
             raise ConfigError(
                 [

@@ -248,6 +248,8 @@ def _answer(document: model.Document, route: model.Route) -> str:
         return f"service {route.service} → upstream {document.services[route.service].upstream}"
     if route.redirect is not None:
         return f"redirect {route.redirect.status} to {route.redirect.to}"
+    if route.usage:
+        return "what the caller has used"
     return f"reply {route.reply.status}" if route.reply is not None else "nothing"
 
 

@@ -3,7 +3,7 @@
     socket ► wire.downstream ► Pipeline.handle
       1 match      the route, or a 404/405 made at build time
       2 access     each hook: None → next; a Reply → answer it; an awaitable → wait, then go on
-      3 handler    answers: proxy, redirect, static reply
+      3 handler    answers: proxy, redirect, static reply, usage
       4 reply      the route's reply hooks (`Exchange.start_reply`)
       5 send       wire.downstream, with back-pressure both ways
       6 log        `Pipeline.finished`: always, exactly once; must not raise or wait

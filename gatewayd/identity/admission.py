@@ -93,10 +93,13 @@ def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
     """The scopes: `scope`, separated by spaces (RFC 8693 §4.2, RFC 9068 §2.2.3), or the list `scp`, which some use."""
     found = claims.get("scope", claims.get("scp", ""))
     if isinstance(found, str):
-        found = found.split(" ")
+        return frozenset(found.split(" ")) - _NO_SCOPE
     if not isinstance(found, list):
         return frozenset()
-    return frozenset(each for each in found if isinstance(each, str) and each)
+    return frozenset(each for each in found if isinstance(each, str)) - _NO_SCOPE
+
+
+_NO_SCOPE = frozenset({""})
 
 
 def _id_of(claims: Mapping[str, Any]) -> str:

@@ -211,45 +211,45 @@ class Bearer:
             known = self._young.get(digest) or self._recent.again(digest)
             if known is None or known.expires <= self._wall() or known.due <= self._monotonic() or not known.key.live:
                 return self._first(exchange, value, digest)
-            return self._let_in(exchange, value, known)
+            token = apart(value, self._place.has_scheme)[1] or b"" if known.proofs else b""
+            return self._let_in(exchange, token, known)
         except Refused as error:
             return self._refused(error)
 
     def _first(self, exchange: Exchange, value: bytes, digest: bytes) -> Outcome | Awaitable[Outcome]:
         """A token not met before, or not lately enough."""
-        _, token = apart(value, self._place.has_scheme)
+        scheme, token = apart(value, self._place.has_scheme)
         if token is None:
             return None
         found = self._verify(token)
         if found is None:
             return None
         if isinstance(found, Verified):
-            return self._decide(exchange, value, digest, found)
-        return self._later(exchange, value, digest, found)
+            return self._decide(exchange, scheme, token, digest, found)
+        return self._later(exchange, scheme, token, digest, found)
 
     async def _later(
-        self, exchange: Exchange, value: bytes, digest: bytes, waiting: Awaitable[Verified]
+        self, exchange: Exchange, scheme: bytes | None, token: bytes, digest: bytes, waiting: Awaitable[Verified]
     ) -> Identity | Reply:
         try:
-            return self._decide(exchange, value, digest, await waiting)
+            return self._decide(exchange, scheme, token, digest, await waiting)
         except Refused as error:
             return self._refused(error)
 
-    def _decide(self, exchange: Exchange, value: bytes, digest: bytes, verified: Verified) -> Identity | Reply:
-        scheme, _ = apart(value, self._place.has_scheme)
+    def _decide(
+        self, exchange: Exchange, scheme: bytes | None, token: bytes, digest: bytes, verified: Verified
+    ) -> Identity | Reply:
         known = _Known(verified, self._admit(verified), self._proofs(verified.claims, scheme))
         self._recent.put(digest, known)
-        return self._let_in(exchange, value, known)
+        return self._let_in(exchange, token, known)
 
-    def _let_in(self, exchange: Exchange, value: bytes, known: _Known) -> Identity | Reply:
-        if known.proofs:
-            _, token = apart(value, self._place.has_scheme)
-            for proof in known.proofs:
-                reason = proof(exchange, token or b"", known.claims)
-                if isinstance(reason, Reply):
-                    return reason
-                if reason:
-                    raise Refused(reason)
+    def _let_in(self, exchange: Exchange, token: bytes, known: _Known) -> Identity | Reply:
+        for proof in known.proofs:
+            reason = proof(exchange, token, known.claims)
+            if isinstance(reason, Reply):
+                return reason
+            if reason:
+                raise Refused(reason)
         outcome = known.outcome
         if outcome.__class__ is Identity:
             if self._take_out is not None:

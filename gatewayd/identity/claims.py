@@ -60,6 +60,7 @@ def hooks(
 
     `method` is the name of the policy.
     """
+    told = frozenset(name.lower().encode() for name in config.claims_to_headers.values())
     replies = Replies(context.document.identity.realm, tuple(config.scopes), _SCHEMES[config.binding])
     bearer = Bearer(
         place(config.place),
@@ -70,11 +71,12 @@ def hooks(
         context.clock,
         config.remembered,
         config.pass_on,
-        frozenset(name.lower().encode() for name in config.claims_to_headers.values()),
+        told,
     )
     return Hooks(
         access=require(bearer.authenticate, replies.challenges, context),
         authenticate=bearer.authenticate,
         challenges=replies.challenges,
+        tells=told,
         explain=", ".join([explain, *config.explained()]),
     )

@@ -72,6 +72,16 @@ def _together(found: list[Identity | None], missing: Reply) -> Outcome:
     return agreed
 
 
+def untold(authenticate: Authenticator, fields: frozenset[bytes]) -> Authenticator:
+    """Asks `authenticate` once callers' own `fields` are taken out: they would pass where a member is not asked."""
+
+    def ask(exchange: Exchange) -> Outcome | Awaitable[Outcome]:
+        exchange.headers = [pair for pair in exchange.headers if pair[0] not in fields]
+        return authenticate(exchange)
+
+    return ask if fields else authenticate
+
+
 def or_else(authenticate: Authenticator, fallback: Identity) -> Authenticator:
     """Who shows nothing at all is `fallback`."""
 

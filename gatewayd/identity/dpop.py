@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from gatewayd.config.model import Dpop
-from gatewayd.core.arena import Arena
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import BuildContext, Reply
 from gatewayd.core.problem import problem
@@ -189,8 +188,8 @@ class Proofs:
 def proofs(context: BuildContext) -> Proofs:
     """What looks at proofs as `[identity.dpop]` says. One table of used ones serves all policies of all workers."""
     config = context.document.identity.dpop
-    arena = context.arena or Arena()
-    return Proofs(config, Replays(arena, "dpop", config.proofs, context.worker, context.workers), context)
+    replays = Replays(context.arena, "dpop", config.proofs, context.worker, context.workers)
+    return Proofs(config, replays, context)
 
 
 def thumbprint_of(jwk: Mapping[str, Any]) -> str:

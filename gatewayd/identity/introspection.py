@@ -1,9 +1,9 @@
 """Tokens that only their issuer can read: it is asked what they are worth (RFC 7662).
 
-Answers are believed for a while, the good ones no longer than the token lasts; who remembers the good ones is
-`identity.bearer`, the bad ones stand here. However many show a token at once, it is asked about once. A server that
-does not answer, or not in a way that can be understood, is left alone for a while: callers are then told at once that
-nothing can be said, instead of waiting in line.
+Answers are believed for a while, the good ones no longer than the token lasts: also those about tokens that then let
+nobody in, or their bearers could have us ask without end. However many show a token at once, it is asked about once. A
+server that does not answer, or not in a way that can be understood, is left alone for a while: callers are then told at
+once that nothing can be said, instead of waiting in line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Awaitable
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 from gatewayd.core.clock import Clock
@@ -22,6 +22,8 @@ from gatewayd.core.policy import Undecided
 from gatewayd.identity.fetch import Fetched, FetchError, Shared, fetch
 from gatewayd.identity.jose import LIMIT, Refused, members
 from gatewayd.identity.tokens import UNAVAILABLE, Verified, date, is_meant_for
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ class Belief(NamedTuple):
     good: float = 60.0
     bad: float = 10.0
     remembered: int = 10_000
-    """Bad tokens."""
+    """Good tokens."""
+    bad_remembered: int = 10_000
 
 
 class Introspection:
@@ -80,11 +83,12 @@ class Introspection:
         self._server = server
         self._belief = belief
         self._clock = clock
-        self._bad: dict[bytes, float] = {}  # digest → monotonic second, in the order of these
+        self._good: dict[bytes, Verified] = {}  # by digest, the oldest first
+        self._bad: dict[bytes, float] = {}  # monotonic seconds at which they may be asked about again
         self._flight: Shared[dict[str, Any]] = Shared()
         self._breaker = Breaker()
 
-    def verify(self, token: bytes) -> Awaitable[Verified]:
+    def verify(self, token: bytes) -> Verified | Awaitable[Verified]:
         """A `tokens.Verify`. Raises `Refused` at once for what cannot be a token, or was bad lately.
 
         Awaited it raises `Undecided` where the server does not say.
@@ -92,8 +96,12 @@ class Introspection:
         if len(token) > LIMIT or not _TOKEN.fullmatch(token):
             raise Refused("malformed")
         digest = sha256(token).digest()
-        if self._bad.get(digest, 0.0) > self._clock.monotonic():
+        now = self._clock.monotonic()
+        if self._bad.get(digest, 0.0) > now:
             raise Refused("inactive")
+        known = self._good.get(digest)
+        if known is not None and known.due > now and known.expires > self._clock.wall():
+            return known
         return self._ask(token, digest)
 
     async def _ask(self, token: bytes, digest: bytes) -> Verified:
@@ -101,11 +109,14 @@ class Introspection:
             claims = await self._flight.get(digest, lambda: self._fetch(token))
         except FetchError:
             raise Undecided(UNAVAILABLE) from None
+        belief = self._belief
         try:
-            return self._judge(claims)
+            verified = self._judge(claims)
         except Refused:
-            self._remember_bad(digest)
+            _remember(self._bad, digest, self._clock.monotonic() + belief.bad, belief.bad_remembered)
             raise
+        _remember(self._good, digest, verified, belief.remembered)
+        return verified
 
     async def _fetch(self, token: bytes) -> dict[str, Any]:
         """The server's answer. Raises `FetchError`."""
@@ -125,10 +136,9 @@ class Introspection:
                     ca=server.ca,
                 )
             )
-        except BaseException as error:
+        except FetchError as error:
             breaker.failed(now())
-            if isinstance(error, FetchError):
-                _log.warning("%s cannot say what a token is worth: %s", server.url, error.reason)
+            _log.warning("%s cannot say what a token is worth: %s", server.url, error.reason)
             raise
         breaker.succeeded()
         return answer
@@ -147,12 +157,13 @@ class Introspection:
             raise Refused("audience")
         return Verified(claims, belief.issuer, expires, self._clock.monotonic() + belief.good)
 
-    def _remember_bad(self, digest: bytes) -> None:
-        if self._belief.bad and self._belief.remembered:
-            self._bad.pop(digest, None)
-            if len(self._bad) >= self._belief.remembered:
-                del self._bad[next(iter(self._bad))]
-            self._bad[digest] = self._clock.monotonic() + self._belief.bad
+
+def _remember(table: dict[bytes, T], digest: bytes, value: T, most: int) -> None:
+    table.pop(digest, None)
+    if len(table) >= most > 0:
+        del table[next(iter(table))]
+    if most:
+        table[digest] = value
 
 
 def read(answer: Fetched) -> dict[str, Any]:

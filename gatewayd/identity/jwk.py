@@ -89,7 +89,7 @@ class KeySet:
         return KeySet(keys)
 
     def candidates(self, kid: str | None, algorithm: str) -> list[Key]:
-        """The keys that may have signed such a token: of the name it says, or else those without one; of any if none."""
+        """The keys that may have signed a token: those of the name it says, or without one; any, if it says none."""
         keys = self.keys if kid is None else self._by_kid.get(kid, self._nameless)
         return [key for key in keys if algorithm in key.checks][:CANDIDATES]
 

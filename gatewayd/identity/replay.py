@@ -8,14 +8,19 @@ which both could pass; elsewhere it is those nanoseconds wide. Several machines 
 other: there an identifier may pass once on each.
 
 Nothing is forgotten before its time. Where there is no room, what comes is refused; and where room is scarce, a holder
-that has half of it already is refused before others are. Identifiers stand there as keyed hashes, so that nobody can
-choose where they go. A column outlives its worker: what a worker that died had seen stays seen.
+that has half of it already is refused before others are (rows do not overlap, so half is never more). Identifiers stand
+there as keyed hashes, so that nobody can choose where they go. A column outlives its worker: what a worker that died
+had seen stays seen. With another number of cells or columns it is another table, and a daemon that was started anew has
+an empty one. If there are ever more workers, draining ones included, than columns, some share the last, and one may
+then overwrite a cell of another's.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 import os
+from contextlib import nullcontext
 from hashlib import blake2b
 from typing import Literal
 
@@ -23,8 +28,8 @@ from gatewayd.core.arena import Arena
 
 Verdict = Literal["", "replayed", "full"]
 
-PROBES = 32
-"""Cells in a row in which an identifier may stand."""
+ROW = 64
+"""Cells of which an identifier may take one, in each column; one holder has at most half of them."""
 _ENTRY = 16
 _MARK = 4
 """Bytes of an entry that tell its holder; the rest tells the identifier."""
@@ -42,41 +47,48 @@ class _Column:
         self.entries = memory[: cells * _ENTRY]
         self.expiries = memory[cells * _ENTRY :].cast("I")
 
+    def row(self, at: int) -> bytes:
+        """The entries of the row that begins at the cell `at`."""
+        return self.entries[at * _ENTRY : (at + ROW) * _ENTRY].tobytes()
+
     def find(self, at: int, entry: bytes, now: float) -> bool:
-        """Whether `entry` stands somewhere from the cell `at` on, and its time is not over."""
-        place = self.entries[at * _ENTRY : (at + PROBES) * _ENTRY].tobytes().find(entry)
+        """Whether `entry` stands in that row, and its time is not over."""
+        place = self.row(at).find(entry)
         return place >= 0 and self.expiries[at + place // _ENTRY] > now
 
     def claim(self, at: int, entry: bytes, expires: int, now: float) -> bool:
-        """Write `entry` into a cell that is nobody's; False if there is none, or its holder has too many."""
-        expiries = self.expiries[at : at + PROBES].tolist()
-        held = [cell for cell, until in enumerate(expiries, at) if until > now]
-        if len(held) == PROBES or (len(held) > PROBES // 2 and self._share(held, entry) >= PROBES // 2):
+        """Write `entry` into a cell of that row that is nobody's; False if there is none, or its holder has its half."""
+        expiries = self.expiries[at : at + ROW].tolist()
+        free = next((number for number, until in enumerate(expiries) if until <= now), ROW)
+        if free == ROW or self._has_half(self.row(at), entry[:_MARK], expiries, now):
             return False
-        cell = at + next(number for number, until in enumerate(expiries) if until <= now)
+        cell = at + free
         self.entries[cell * _ENTRY : (cell + 1) * _ENTRY] = entry
         self.expiries[cell] = expires
         return True
 
-    def _share(self, held: list[int], entry: bytes) -> int:
-        mark = entry[:_MARK]
-        return sum(self.entries[cell * _ENTRY : cell * _ENTRY + _MARK] == mark for cell in held)
+    def _has_half(self, row: bytes, mark: bytes, expiries: list[int], now: float) -> bool:
+        if row.count(mark) < ROW // 2:  # nearly always; it counts what is over, too
+            return False
+        held = (row.startswith(mark, number * _ENTRY) for number, until in enumerate(expiries) if until > now)
+        return sum(held) >= ROW // 2
 
 
 class Replays:
     """The identifiers shown lately, as one worker sees and writes them."""
 
-    def __init__(self, arena: Arena, name: str, cells: int, worker: int, columns: int) -> None:
+    def __init__(self, arena: Arena | None, name: str, cells: int, worker: int, columns: int) -> None:
         """`cells` per worker, of 20 bytes; `name` is what other workers' tables of the same identifiers are called.
 
-        Raises `core.arena.ArenaFull`.
+        Without an arena this process is alone. Raises `core.arena.ArenaFull`.
         """
-        self._cells = max(cells, PROBES)
+        self._cells = max(-(-cells // ROW) * ROW, ROW)
         size = -(-self._cells * (_ENTRY + _EXPIRY) // 8) * 8
         head = _SECRET + columns
         start = -(-head // 4096) * 4096
-        memory = arena.region(f"replays\0{name}", start + columns * size)
-        with arena.locked():
+        whole = start + columns * size
+        memory = memoryview(mmap.mmap(-1, whole)) if arena is None else arena.region(f"replays\0{name}", whole)
+        with nullcontext() if arena is None else arena.locked():
             if not any(memory[:_SECRET]):
                 memory[:_SECRET] = os.urandom(_SECRET)
         self.secret = bytes(memory[:_SECRET])
@@ -97,7 +109,7 @@ class Replays:
         mark = blake2b(holder, key=self.secret, digest_size=_MARK).digest()
         text = b"%d:%b%b" % (len(holder), holder, identifier)
         found = blake2b(text, key=self.secret, digest_size=_ENTRY - _MARK + 8).digest()
-        entry, at = mark + found[8:], int.from_bytes(found[:8], "big") % (self._cells - PROBES + 1)
+        entry, at = mark + found[8:], int.from_bytes(found[:8], "big") % (self._cells // ROW) * ROW
         own = self._columns[self._worker]
         if own.find(at, entry, now):
             return "replayed"

@@ -1,4 +1,4 @@
-"""From a signed request to who calls: whose key it is, whether it made the signature, and whether that is shown once."""
+"""From a signed request to who calls: whose key it is, whether it made the signature, and whether that is new."""
 
 from __future__ import annotations
 

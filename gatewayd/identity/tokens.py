@@ -75,17 +75,18 @@ class Tokens:
         if rules is None:
             raise Refused("issuer")
         # All that costs little comes before the signature, and before anybody waits for keys.
-        if signed.header.algorithm not in rules.algorithms:
+        algorithm, kid, kind = signed.header
+        if algorithm not in rules.algorithms:
             raise Refused("algorithm")
-        if signed.header.type not in rules.types:
+        if kind not in rules.types:
             raise Refused("type")
         expires = check_claims(claims, rules, self._clock.wall())
-        source, kid = rules.source, signed.header.kid
+        source = rules.source
         if not source.ready():
             return self._later(rules, signed, claims, expires, source.rounds)
         key = _signer(rules, signed)
         if key is None:
-            if source.worth_asking(kid, signed.header.algorithm):
+            if source.worth_asking(kid, algorithm):
                 return self._later(rules, signed, claims, expires, source.rounds)
             raise Refused("signature")
         return Verified(claims, rules.issuer, expires, source.until, key)
@@ -112,8 +113,9 @@ def _signer(rules: Rules, signed: Signed) -> Key | None:
 
 def check_claims(claims: Mapping[str, Any], rules: Rules, now: float) -> float:
     """When the token expires, seconds since the epoch, `inf` for never. Raises `Refused` unless it holds at `now`."""
-    if not claims.keys() >= rules.required:
-        raise Refused("claim_missing")
+    for name in rules.required:
+        if name not in claims:
+            raise Refused("claim_missing")
     leeway = rules.leeway
     expires = date(claims, "exp", math.inf)
     if now >= expires + leeway:
@@ -143,6 +145,8 @@ def is_meant_for(audience: object, ours: frozenset[str]) -> bool:
     """Whether `aud`, a text or a list of them (RFC 7519 §4.1.3), names one of `ours`."""
     if isinstance(audience, str):
         return audience in ours
-    if not isinstance(audience, list):
-        return False
-    return any(each in ours for each in audience if isinstance(each, str))
+    if isinstance(audience, list):
+        for each in audience:
+            if isinstance(each, str) and each in ours:
+                return True
+    return False

@@ -41,6 +41,7 @@ class Bucket:
 
     def __init__(self, table: Table, each: int, burst: int) -> None:
         """`each`: nanoseconds in which one request's worth comes in. `burst`: requests that a full bucket holds."""
+        self.limit = burst
         self._each = each
         self._depth = each * burst
         self._table = table
@@ -73,7 +74,7 @@ class Bucket:
         cells = self._cells
         cells[self._note] = mine
         cells[mine] = claim
-        0  # a locked instruction: who reads from here on finds the claim, or is found
+        self._acquire()  # a locked instruction: who reads from here on finds the claim, or is found
         self._release()
         found = self._read[cells[COLUMNS]](cells, at)
         if len(found) == 6:  # 0.3 µs less than below
@@ -98,6 +99,12 @@ class Bucket:
         cells[mine + 1] += claim
         cells[mine] = 0
         return lacking
+
+    def used(self, spot: Spot, now: int) -> int:
+        """What the bucket lacks at monotonic nanosecond `now`."""
+        found = self._read[self._cells[COLUMNS]](self._cells, spot.at)
+        spent = sum(found[1::3])
+        return int(max(now - spent, *found[2::3]) + spent + sum(found[::3]) - now)
 
     def give_back(self, spot: Spot, cost: int, when: int) -> None:
         """Undo `take`, at once or later; a bucket never holds more than its burst."""

@@ -21,7 +21,7 @@ class InFlight:
     """Exchanges under way, for each key at most `limit`."""
 
     def __init__(self, table: Table, limit: int) -> None:
-        self._limit = limit
+        self.limit = self._limit = limit
         self._table = table
         self._cells = table.cells
         self._read = tuple(Struct(f"{columns}q").unpack_from for columns in range(table.columns + 1))

@@ -58,6 +58,13 @@ class Keys:
         takes = tuple(_take(name) for name in names)
         self.of: _Take = takes[0] if len(takes) == 1 else lambda exchange: tuple([take(exchange) for take in takes])
 
+    def tell(self, exchange: Exchange) -> bool:
+        """Whether an exchange on any route shows what its caller counts under.
+
+        One without an address is an operator's question about a consumer.
+        """
+        return "route" not in self._names and (exchange.client != "" or self._names == ("consumer",))
+
     def place(self, key: Part) -> tuple[bytes, int]:
         """(The key as bytes; `OWN`, `IDENTIFIED` or `STRANGER`). Own rows are for what the configuration bounds."""
         parts = key if len(self._names) > 1 and isinstance(key, tuple) else (key,)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from gatewayd.core.exchange import Exchange, Headers
-from gatewayd.core.policy import Reply
+from gatewayd.core.policy import Reply, Usage
 from gatewayd.core.problem import problem
 from gatewayd.limits.fields import SECOND, Write
 from gatewayd.limits.keys import Keys
@@ -16,7 +16,10 @@ _CALLERS_OWN = frozenset(("", "caller_gone", "caller_reads_nothing"))
 
 
 class Counter(Protocol):
-    """What counts, in amounts of its own: `limits.bucket`, `limits.window`."""
+    """What counts requests: `limits.bucket`, `limits.window` or `limits.quotas`."""
+
+    limit: int
+    """The most requests at once, or in a period."""
 
     def spot(self, key: bytes, place: int) -> Any:
         """Where a key counts."""
@@ -24,6 +27,10 @@ class Counter(Protocol):
 
     def take(self, spot: Any, cost: int, now: int) -> int:
         """Count `cost` requests at nanosecond `now`: what is used then; without room minus the nanoseconds to wait."""
+        ...
+
+    def used(self, spot: Any, now: int) -> int:
+        """What is used at nanosecond `now`, as `take` tells it; nothing is counted."""
         ...
 
     def give_back(self, spot: Any, cost: int, when: int) -> None:
@@ -54,6 +61,7 @@ class RateLimit:
         """`weights`: what a request costs, by route; 1 on others. `code`: of its refusals."""
         self._instance = instance
         self._key = keys.of
+        self._can_tell = keys.tell
         self._counter = counter
         self._weights = weights
         self._write = write
@@ -83,6 +91,15 @@ class RateLimit:
         if charge is not None and charge[0] >= 0:
             _, spot, cost, when = charge
             self._counter.give_back(spot, cost, when)
+
+    def usage(self, exchange: Exchange, now: int) -> Usage | None:
+        """See `core.policy.Hooks`."""
+        if not self._can_tell(exchange):
+            return None
+        used = self._counter.used(self._spots[self._key(exchange)], now)
+        left, seconds = self._counter.left(used)
+        left = min(max(left, 0), self._counter.limit)
+        return Usage(self._counter.limit, self._counter.limit - left, left, seconds)
 
     def refund(self, exchange: Exchange) -> None:
         """A log hook: give back what was charged for an exchange that failed through no fault of the caller's."""

@@ -47,7 +47,7 @@ class Window:
 
     def __init__(self, table: Table, limit: int, period: int, monotonic: Callable[[], float]) -> None:
         """`monotonic` tells seconds."""
-        self._limit = limit
+        self.limit = self._limit = limit
         self._length = -(-period // SLICES)
         self._seconds = -(-period // SECOND)
         self._monotonic = monotonic
@@ -99,6 +99,13 @@ class Window:
             cells[mine] = held
             return self.take(spot, cost, round(later), rounds)
         return used
+
+    def used(self, spot: Spot, now: int) -> int:
+        """What the window holds at monotonic nanosecond `now`."""
+        number = now // self._length
+        if spot.slice != number:
+            self._turn(spot, number)
+        return self._running(spot, spot.row + number % _RING, number << _BITS)
 
     def give_back(self, spot: Spot, cost: int, when: int) -> None:
         """Undo what was taken at nanosecond `when`; if its slice is over, others see it when the next one is."""

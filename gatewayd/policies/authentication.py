@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from gatewayd.core.identity import Authenticator, Identity
 from gatewayd.core.policy import BuildContext, Hooks
 from gatewayd.errors import ConfigError, Fault
-from gatewayd.identity.combining import all_of, any_of, or_else
+from gatewayd.identity.combining import all_of, any_of, or_else, untold
 from gatewayd.identity.require import missing, require
 
 STACKS = False
@@ -42,8 +42,10 @@ def build(config: Config, context: BuildContext) -> Hooks:
     if guest is not None:
         authenticate = or_else(authenticate, Identity(guest, "anonymous"))
         said += f"; without any: {guest.id}"
+    told = frozenset(field for hooks, _ in members for field in hooks.tells)
+    authenticate = untold(authenticate, told)
     access = require(authenticate, challenges, context)
-    return Hooks(access=access, authenticate=authenticate, challenges=challenges, explain=said)
+    return Hooks(access=access, authenticate=authenticate, challenges=challenges, tells=told, explain=said)
 
 
 def _members(

@@ -41,4 +41,4 @@ def build(config: Config, context: BuildContext) -> Hooks:
     keys = Keys(names, context.consumers)
     limit = Concurrency(context.instance, keys, InFlight.of(context, config.limit), refusal)
     explain = f"{config.limit} at once, for each {' and '.join(names)}"
-    return Hooks(limit=limit, log=limit.give_back, explain=explain)
+    return Hooks(limit=limit, usage=limit.usage, log=limit.give_back, explain=explain)

@@ -1,4 +1,4 @@
-"""Finds out who calls by signed requests (HTTP Message Signatures, RFC 9421): no secret is sent, nothing is repeated."""
+"""Finds out who calls by signed requests (HTTP Message Signatures, RFC 9421): no secret is sent, nothing repeated."""
 
 from __future__ import annotations
 

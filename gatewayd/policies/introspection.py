@@ -56,6 +56,7 @@ def build(config: Config, context: BuildContext) -> Hooks:
         frozenset(config.audience),
         float(config.max_age),
         float(config.refused_for),
+        config.remembered,
         config.refused_remembered,
     )
     verify = Introspection(server, belief, context.clock).verify

@@ -63,6 +63,7 @@ def build(config: Config, context: BuildContext) -> Hooks:
     )
     return Hooks(
         limit=limit,
+        usage=limit.usage,
         reply=limit.show,
         log=limit.refund if config.charge == "success" else None,
         explain=f"{config.limit} per {config.per} ({config.time_zone}), for each {' and '.join(names)}",

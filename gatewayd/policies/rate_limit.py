@@ -59,6 +59,7 @@ def build(config: Config, context: BuildContext) -> Hooks:
     )
     return Hooks(
         limit=limit,
+        usage=limit.usage,
         reply=limit.show,
         log=limit.refund if config.charge == "success" else None,
         explain=_explain(config, names, most),

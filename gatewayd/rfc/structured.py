@@ -40,9 +40,11 @@ class InnerList(NamedTuple):
 
 Member = Item | InnerList
 
-_KEY = re.compile(r"[a-z*][a-z0-9_\-.*]*")
+_KEY = re.compile(r"([a-z*][a-z0-9_\-.*]*)(=?)")
+_PARAMETER = re.compile(r"; *([a-z*][a-z0-9_\-.*]*)(=?)")
 _SPACES = re.compile(r" *")
 _OWS = re.compile(r"[ \t]*")
+_COMMA = re.compile(r",[ \t]*")
 _BARE = re.compile(
     r"(?P<decimal>-?[0-9]{1,12}\.[0-9]{1,3}(?![0-9.]))"
     r"|(?P<integer>-?[0-9]{1,15}(?![0-9.]))"
@@ -60,7 +62,7 @@ def dictionary(value: bytes) -> dict[str, Member]:
 
 
 class _Reader:
-    """What is left of a text."""
+    """What is left of a text, from `at` on."""
 
     def __init__(self, text: str) -> None:
         self.text = text.strip(" ")
@@ -68,26 +70,27 @@ class _Reader:
 
     def dictionary(self) -> dict[str, Member]:
         found: dict[str, Member] = {}
-        while self.at < len(self.text):
-            key = self.key(found)
-            found[key] = self.member() if self.skips("=") else Item(True, self.parameters())
+        while self.text:
+            key, equals = self.take(_KEY).groups()
+            if key in found:
+                raise ValueError("a key stands twice")
+            found[key] = self.member() if equals else Item(True, self.parameters())
             self.take(_OWS)
             if self.at == len(self.text):
                 break
-            self.expect(",")
-            self.take(_OWS)
-            if self.at == len(self.text):
-                raise ValueError("a comma at the end")
+            self.take(_COMMA)
         return found
 
     def member(self) -> Member:
-        return self.inner_list() if self.skips("(") else self.item()
+        return self.inner_list() if self.text.startswith("(", self.at) else self.item()
 
     def inner_list(self) -> InnerList:
+        self.at += 1
         items: list[Item] = []
         while True:
-            spaces = self.take(_SPACES)
-            if self.skips(")"):
+            spaces = self.take(_SPACES)[0]
+            if self.text.startswith(")", self.at):
+                self.at += 1
                 return InnerList(tuple(items), self.parameters())
             if items and not spaces:
                 raise ValueError("no space between the items of a list")
@@ -98,41 +101,24 @@ class _Reader:
 
     def parameters(self) -> Parameters:
         found: Parameters = {}
-        while self.skips(";"):
-            self.take(_SPACES)
-            key = self.key(found)
-            found[key] = self.bare() if self.skips("=") else True
+        while self.text.startswith(";", self.at):
+            key, equals = self.take(_PARAMETER).groups()
+            if key in found:
+                raise ValueError("a parameter stands twice")
+            found[key] = self.bare() if equals else True
         return found
 
-    def key(self, known: dict[str, Member] | Parameters) -> str:
-        key = self.take(_KEY)
-        if not key or key in known:
-            raise ValueError("a key that is none, or stands twice")
-        return key
-
     def bare(self) -> Bare:
-        match = _BARE.match(self.text, self.at)
-        if match is None:
-            raise ValueError("not a value")
-        self.at = match.end()
+        match = self.take(_BARE)
         kind = match.lastgroup or ""
         return _VALUES[kind](match[kind])
 
-    def take(self, pattern: re.Pattern[str]) -> str:
+    def take(self, pattern: re.Pattern[str]) -> re.Match[str]:
         match = pattern.match(self.text, self.at)
         if match is None:
-            return ""
+            raise ValueError(f"at character {self.at} stands something else")
         self.at = match.end()
-        return match[0]
-
-    def skips(self, character: str) -> bool:
-        found = self.text[self.at : self.at + 1] == character
-        self.at += found
-        return found
-
-    def expect(self, character: str) -> None:
-        if not self.skips(character):
-            raise ValueError(f"no {character}")
+        return match
 
 
 def _bytes(text: str) -> bytes:

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -55,6 +55,7 @@ class Control:
         self.app.router.add_get("/readyz", self.readyz)
         self.app.router.add_get("/status", self.status)
         self.app.router.add_get("/metrics", self.metrics)
+        self.app.router.add_get("/usage", self.usage)
         self.app.router.add_post("/reload", self.reload)
         self.app.router.add_post("/cache/purge", self.purge)
 
@@ -93,6 +94,15 @@ class Control:
         status = msgspec.json.decode(await self._ask(Status()))
         page = await asyncio.to_thread(self._page, status)
         return web.Response(body=page, headers={"Content-Type": exposition.CONTENT_TYPE})
+
+    async def usage(self, request: web.Request) -> web.Response:
+        """What `?consumer=<id>` has used of each limit counted by consumer; 404 if there is none of that id."""
+        consumer = request.query.get("consumer", "")
+        said = msgspec.json.decode(await self._ask(Tell("usage", consumer.encode())), type=list[dict[str, Any] | None])
+        found = next((each for each in said if each is not None), None)
+        if found is None:
+            raise web.HTTPNotFound(text=f"there is no consumer {consumer}")
+        return _json(msgspec.json.encode(found))
 
     async def reload(self, _: web.Request) -> web.Response:
         """Load the configuration again: 200 and the generation, or 422 and what is wrong with it."""

@@ -120,6 +120,7 @@ def test_the_right_document_has_no_fault():
         ),
         ("upstreams.quotes.tls", {"ca": "/missing"}, "upstreams.quotes.tls.ca: cannot be read: No such file"),
         ("gateway.pid_file", "/missing/x", "gateway.pid_file: cannot be written"),
+        ("gateway.state_dir", "/dev/null/x/y", "gateway.state_dir: cannot be written"),
         ("access_log.path", "/missing/x", "access_log.path: cannot be written"),
         ("access_log.path", "/", "access_log.path: cannot be written"),
     ],
@@ -245,6 +246,13 @@ def test_files_that_can_be_written(tmp_path):
     assert faults_of("gateway.pid_file", str(tmp_path / "x")) == []
     (tmp_path / "x").touch()
     assert faults_of("access_log.path", str(tmp_path / "x")) == []
+
+
+def test_a_directory_for_state_may_have_to_be_made(tmp_path):
+    assert faults_of("gateway.state_dir", str(tmp_path)) == []
+    assert faults_of("gateway.state_dir", str(tmp_path / "a" / "b")) == []
+    (tmp_path / "x").touch()
+    assert "cannot be written" in faults_of("gateway.state_dir", str(tmp_path / "x"))[0]
 
 
 def test_tables_left_out_for_their_faults_can_be_referred_to():

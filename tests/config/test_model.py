@@ -46,7 +46,7 @@ def test_what_is_wrong_is_not_decoded(raw):
 
 def test_a_document_s_text_holds_no_values():
     document = decode(SMALL | {"policies": {"x": {"key": "hunter2"}}})
-    assert repr(document) == "<Document listeners=1 upstreams=1 services=1 routes=1 policies=1>"
+    assert repr(document) == "<Document listeners=1 upstreams=1 services=1 routes=1 consumers=0 policies=1>"
 
 
 def test_workers_load_little_to_decode():

@@ -131,10 +131,13 @@ def test_too_large_a_body_is_not_gathered(seen):
 
 
 def test_the_largest_body_is_gathered(seen):
-    with ScriptedUpstream(taking(LIMIT)) as upstream, EdgeThread(guarded(upstream.port)) as edge:
-        with Caller(edge.port) as caller:
-            caller.send(HEAD + b"content-length: %d\r\n\r\n" % LIMIT + bytes(LIMIT))
-            assert caller.answer("POST").body == bytes(LIMIT)
+    with (
+        ScriptedUpstream(taking(LIMIT)) as upstream,
+        EdgeThread(guarded(upstream.port)) as edge,
+        Caller(edge.port) as caller,
+    ):
+        caller.send(HEAD + b"content-length: %d\r\n\r\n" % LIMIT + bytes(LIMIT))
+        assert caller.answer("POST").body == bytes(LIMIT)
 
 
 def test_a_caller_that_leaves_ends_it(seen):

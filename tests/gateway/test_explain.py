@@ -10,6 +10,7 @@ import pytest
 from gatewayd.config import model
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import Hooks, Route
+from gatewayd.core.problem import problem
 from gatewayd.errors import ConfigError
 from gatewayd.gateway.build import Ground, build
 from gatewayd.gateway.explain import Explanation, explain, route_table
@@ -219,3 +220,23 @@ def test_the_table_of_routes():
     assert rows["internal"].listeners == ("inside",)
     assert rows["beta"].conditions == ("header x-beta = 1",)
     assert rows["hello"].conditions == ("query v",)
+
+
+def test_what_policies_say_of_the_caller():
+    refusal = problem(403, "not_allowed")
+    links = (
+        ChainLink("who", "api_key", "enforce", "closed", Hooks(access=lambda _: None, authenticate=lambda _: None)),
+        ChainLink("acl", "acl", "enforce", "closed", Hooks(access=lambda _: refusal, why=lambda _: "no rule holds")),
+        ChainLink("more", "acl", "enforce", "closed", Hooks(access=lambda _: None, why=lambda _: "")),
+    )
+    shot = snapshot()
+    shot.chains["hello"] = links
+    assert explain(shot, "http", "GET", "http://a/hello?v").lines()[-7:] == [
+        "  policy 1  who (api_key, enforce, fails closed)",
+        "            passes",
+        "  policy 2  acl (acl, enforce, fails closed)",
+        "            refuses with 403 not_allowed: no rule holds",
+        "  policy 3  more (acl, enforce, fails closed)",
+        "  answer    403 not_allowed by acl",
+        "  otherwise reply 204",
+    ]

@@ -20,7 +20,7 @@ PAGES = files(".md")
 REASONS = "docs/design/002-dependencies.md"
 PROGRAMS = {"gunicorn", "httpbin", "import-linter", "mypy", "pytest-timeout", "ruff"}
 """Development tools that are run, not imported."""
-IMPORTED_AS = {"argon2-cffi": "argon2", "google-re2": "re2", "hdrhistogram": "hdrh"}
+IMPORTED_AS = {"argon2-cffi": "argon2", "google-re2": "re2", "hdrhistogram": "hdrh", "tzdata": "zoneinfo"}
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 

@@ -67,6 +67,13 @@ def test_the_image_is_checked_where_the_control_listener_is():
     assert f"http://{Document().control.address}/readyz" in check[2]
 
 
+def test_both_have_a_place_for_what_outlives_the_daemon():
+    assert (SERVICE["StateDirectory"], SERVICE["StateDirectoryMode"]) == (["gatewayd"], ["0700"])
+    (volume,) = re.findall(r"^VOLUME (\S+)$", IMAGE, re.MULTILINE)
+    assert f"STATE_DIRECTORY={volume}" in IMAGE
+    assert IMAGE.index(f"-m 0700 {volume}") < IMAGE.index("VOLUME") < IMAGE.index("USER 10001")
+
+
 def test_the_image_starts_the_daemon():
     entry = ast.literal_eval(re.search(r"^ENTRYPOINT (\[.*\])", IMAGE, re.MULTILINE)[1])
     assert entry[0] == "gatewayd"

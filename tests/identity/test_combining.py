@@ -8,7 +8,7 @@ import pytest
 
 from gatewayd.core.identity import Consumer, Identity
 from gatewayd.core.problem import problem
-from gatewayd.identity.combining import all_of, any_of, or_else
+from gatewayd.identity.combining import all_of, any_of, or_else, untold
 from tests.support.callers import known, outcome
 from tests.support.exchanges import make_exchange
 
@@ -95,6 +95,14 @@ def test_only_who_shows_nothing_is_a_guest(says, guest, later):
     fallback = Identity(Consumer("guest"), "anonymous")
     found = outcome(or_else(Member(says, later), fallback)(make_exchange()))
     assert found is (fallback if guest else says)
+
+
+def test_fields_that_a_member_tells_by_are_never_the_callers_own():
+    exchange = make_exchange([(b"x-user", b"root"), (b"accept", b"*/*"), (b"x-user", b"more")])
+    asked = any_of([Member(A), Member(B)])
+    assert untold(asked, frozenset({b"x-user"}))(exchange) is A
+    assert exchange.headers == [(b"accept", b"*/*")]
+    assert untold(asked, frozenset()) is asked
 
 
 def test_combinations_of_combinations():

@@ -19,6 +19,7 @@ from gatewayd.identity import fetch
 from gatewayd.identity.fetch import Fetched, FetchError
 from gatewayd.identity.introspection import FAILURES, LONGEST_REST, Belief, Breaker, Introspection, Server, read
 from gatewayd.identity.jose import Refused
+from gatewayd.identity.tokens import Verified
 from tests.support.side_server import SideServer
 from tests.support.tokens import NOW
 
@@ -57,7 +58,8 @@ class Asking:
     async def verdict(self, token: bytes = b"token") -> Any:
         """What comes of it: the claims and so on, or why not."""
         try:
-            return await self.introspection.verify(token)
+            found = self.introspection.verify(token)
+            return found if isinstance(found, Verified) else await found
         except Refused as error:
             return error.reason
         except Undecided as error:
@@ -253,7 +255,7 @@ def test_a_failure_is_not_held_against_the_token():
 
 
 def test_refused_tokens_remembered_are_bounded():
-    with Asking({"active": False}, Belief(remembered=3)) as asking:
+    with Asking({"active": False}, Belief(bad_remembered=3)) as asking:
         asking.verdicts(*[b"token%d" % number for number in range(10)])
         assert len(asking.introspection._bad) == 3
         assert b"token9" not in asking.introspection._bad, "it is its digest that stands there"
@@ -261,7 +263,32 @@ def test_refused_tokens_remembered_are_bounded():
         assert len(asking.server.asked) == 10
 
 
-@pytest.mark.parametrize("belief", [Belief(bad=0), Belief(remembered=0)])
+def test_an_active_token_is_not_asked_about_again_soon():
+    """Whatever becomes of it: one that is nobody's lets nobody in, and must not have us ask all the time."""
+    with Asking(ACTIVE) as asking:
+        one, other = asking.verdicts(b"token", b"token")
+        assert one is other
+        asking.clock.advance(60)
+        assert asking.verdicts(b"token")[0].due == one.due + 60
+        assert len(asking.server.asked) == 2
+
+
+def test_nor_beyond_its_end():
+    with Asking({**ACTIVE, "exp": NOW + 5}) as asking:
+        asking.verdicts(b"token")
+        asking.clock.advance(5)
+        assert asking.verdicts(b"token") == ["expired"]
+
+
+@pytest.mark.parametrize(("remembered", "asked"), [(3, 4), (0, 5)])
+def test_active_tokens_remembered_are_bounded(remembered, asked):
+    with Asking(ACTIVE, Belief(remembered=remembered)) as asking:
+        asking.verdicts(b"1", b"2", b"3", b"4", b"4")
+        assert len(asking.introspection._good) == remembered
+        assert len(asking.server.asked) == asked
+
+
+@pytest.mark.parametrize("belief", [Belief(bad=0), Belief(bad_remembered=0)])
 def test_remembering_refusals_can_be_left_out(belief):
     with Asking({"active": False}, belief) as asking:
         asking.verdicts(b"token", b"token")

@@ -25,7 +25,7 @@ def contexts(
 
 
 def together(count: int, work: Callable[[int], int]) -> list[int]:
-    """What `work(worker)` returns in processes that begin it at the same time."""
+    """What `work(worker)` returns in processes that begin it at the same time; -1 for one that fails."""
     ready, go = os.pipe(), os.pipe()
     results = []
     for worker in range(count):
@@ -48,4 +48,5 @@ def together(count: int, work: Callable[[int], int]) -> list[int]:
         assert os.wait()[1] == 0
     for descriptor in (*ready, go[0], *results):
         os.close(descriptor)
+    assert -1 not in found
     return found

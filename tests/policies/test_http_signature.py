@@ -43,9 +43,12 @@ def gate():
             peer.read(5 if b"content-length: 5" in head else 0)
             peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
-    with ScriptedUpstream(script) as upstream:
-        with EdgeThread(document(upstream.port), FakeClock(wall=NOW)) as edge, Caller(edge.port) as caller:
-            yield caller, upstream
+    with (
+        ScriptedUpstream(script) as upstream,
+        EdgeThread(document(upstream.port), FakeClock(wall=NOW)) as edge,
+        Caller(edge.port) as caller,
+    ):
+        yield caller, upstream
 
 
 def test_a_signed_request_passes_once_and_its_signature_goes_no_further(gate):

@@ -148,6 +148,12 @@ def test_whose_tokens_are_let_in(said, options, outcome):
         assert house.ask() == outcome
 
 
+def test_who_may_not_come_in_cannot_have_the_issuer_asked_all_the_time():
+    with House(active(sub="nobody")) as house:
+        assert [house.ask() for _ in range(5)] == [(401, "credential_invalid")] * 5
+        assert len(house.issuer.asked) == 1
+
+
 def test_without_a_token():
     with House(active()) as house:
         assert house.ask(scheme="Basic", token="YTpi") == (401, "credential_missing")

@@ -312,3 +312,28 @@ def test_names_of_headers_are_matched_in_any_case():
     exchange = make_exchange([(b"x-user", b"root"), (b"authorization", b"Bearer " + token(algorithm="HS256"))])
     assert made.access(exchange) is None
     assert exchange.headers == [(b"x-user", b"acme-1")]
+
+
+@pytest.mark.parametrize("key", ["any_of", "all_of"])
+def test_where_several_are_asked_nobodys_forged_field_comes_through(key):
+    """The first of them finds the caller, so the second, which tells targets by X-User, is perhaps not asked."""
+    with ScriptedUpstream(answer(OK)) as up:
+        base = proxied(up.port)
+        base["routes"]["all"]["policies"] = ["who"]
+        base["policies"] = {
+            "who": {"policy": "authentication", key: ["first", "second"]},
+            "first": {"policy": "jwt", "issuers": [secret()]},
+            "second": {
+                "policy": "jwt",
+                "issuers": [secret()],
+                "place": "header:X-Second",
+                "claims_to_headers": {"email": "X-User"},
+            },
+        }
+        text = token(algorithm="HS256")
+        fields = [b"Authorization: Bearer " + text, b"X-User: root"] + [b"X-Second: " + text] * (key == "all_of")
+        with EdgeThread(base, FakeClock()) as edge, Caller(edge.port) as caller:
+            caller.send(lines(*fields))
+            assert caller.answer().status == 200
+        sent = asked(up)
+    assert sent.values(b"x-user") == sent.values(b"authorization") == []

@@ -18,6 +18,7 @@ from gatewayd.server.channel import (
     Ready,
     ReopenLogs,
     Status,
+    Tell,
 )
 
 FAULTS = [Fault("routes.a", "is wrong", "1", "2", "try 2", "conf.toml", 7)]
@@ -176,6 +177,10 @@ def test_when_the_other_end_leaves_everybody_hears_of_it():
                 await channel.call(Status())
 
     asyncio.run(run())
+
+
+def test_what_is_told_does_not_show_its_body():
+    assert "hunter2" not in repr(Tell("topic", b"hunter2"))
 
 
 def test_hanging_up_calls_nobody():

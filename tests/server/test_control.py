@@ -12,7 +12,7 @@ import pytest
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.observe import metrics
 from gatewayd.server import control as module
-from gatewayd.server.channel import Channel, ChannelError, Observe, Ready, Reload, Status
+from gatewayd.server.channel import Channel, ChannelError, Observe, Ready, Reload, Status, Tell
 from gatewayd.server.control import Control, trusted_host
 
 STATUS = {
@@ -37,7 +37,11 @@ class Supervisor:
             Reload: {"generation": 5},
         }
 
+        self.heard = []
+
     async def serve(self, message, socks):
+        if isinstance(message, Tell):
+            self.heard.append(message)
         answer = self.answers[type(message)]
         if isinstance(answer, Exception):
             raise answer
@@ -59,8 +63,8 @@ def play(scenario, address="127.0.0.1:0"):
         await asyncio.sleep(0)
         channel = Channel(ours, supervisor.serve)
 
-        async def request(method, path, **headers):
-            async with session.request(method, f"http://127.0.0.1:{port}{path}", headers=headers) as reply:
+        async def request(method, path, data=None, **headers):
+            async with session.request(method, f"http://127.0.0.1:{port}{path}", data=data, headers=headers) as reply:
                 body = await reply.read()
                 found = msgspec.json.decode(body) if reply.content_type == "application/json" else body.decode()
                 return reply.status, found, reply.headers
@@ -134,6 +138,45 @@ def test_web_pages_reload_nothing(headers):
         return await request("POST", "/reload", **headers)
 
     assert play(scenario)[0] == 403
+
+
+def purging(body, content_type="application/json", **headers):
+    """What becomes of an order to purge, and what the supervisor heard."""
+
+    async def scenario(supervisor, request):
+        supervisor.answers[Tell] = [2, 0, 1]
+        return (await request("POST", "/cache/purge", body, **{"Content-Type": content_type, **headers}))[
+            :2
+        ], supervisor
+
+    found, supervisor = play(scenario)
+    return found, supervisor.heard
+
+
+def test_purging_tells_all_workers():
+    found, heard = purging(b'{"kind":"tag","value":"a"}')
+    assert found == (200, {"purged": 3})
+    assert heard == [Tell("cache/purge", b'{"kind":"tag","value":"a"}')]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"kind":"all"}', {"content_type": "text/plain"}, 415),
+        (b'{"kind":"all"}', {"content_type": "application/x-www-form-urlencoded"}, 415),
+        (b'{"kind":"all"}', {"Origin": "http://127.0.0.1"}, 403),
+        (b'{"kind":"all"}', {"Host": "evil.example"}, 403),
+        (b'{"kind":"all","value":"x"}', {}, 400),
+        (b'{"kind":"url"}', {}, 400),
+        (b'{"kind":"colour","value":"red"}', {}, 400),
+        (b'{"kind":"all","more":1}', {}, 400),
+        (b"nonsense", {}, 400),
+    ],
+)
+def test_other_orders_purge_nothing(body, headers, status):
+    found, heard = purging(body, **headers)
+    assert found[0] == status
+    assert heard == []
 
 
 def test_errors_are_json_and_nobody_says_which_library_this_is():

@@ -15,7 +15,7 @@ import pytest
 from gatewayd.errors import ConfigError
 from gatewayd.observe import metrics
 from gatewayd.server import crew as crews
-from gatewayd.server.channel import Drain
+from gatewayd.server.channel import Drain, Tell
 from gatewayd.server.crew import Crew, Serving
 from gatewayd.server.process import StartError
 
@@ -254,6 +254,29 @@ def test_all_workers_open_their_logs_anew():
         return [each["edge"]["reopened"] for each in await scene.crew.status()]
 
     assert play(2, scenario) == [1, 1]
+
+
+def test_all_workers_are_told():
+    async def scenario(scene):
+        await scene.start(2)
+        return await scene.crew.tell(Tell("news", b"today"))
+
+    assert play(2, scenario) == ["news today", "news today"]
+
+
+def test_a_worker_that_cannot_be_told_is_an_error(monkeypatch):
+    monkeypatch.setattr(crews, "_STATUS_TIMEOUT", 0.05)
+
+    async def scenario(scene):
+        await scene.start(1)
+        pid = (await scene.crew.status())[0]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            await scene.crew.tell(Tell("news", b""))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    play(1, scenario)
 
 
 def test_a_worker_that_does_not_answer_does_not_hold_up_the_status(monkeypatch):

@@ -26,7 +26,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET
+    def do_POST(self):
+        length = int(self.headers.get("Content-Length", 0))
+        self.server.got = (self.headers.get("Content-Type"), self.rfile.read(length))
+        self.do_GET()
 
     def log_message(self, *_):
         """Quiet."""
@@ -65,6 +68,14 @@ def test_asking(control):
     server.page = b"<html>"
     with pytest.raises(NotRunning):
         ask(address, "GET", "/status", 5.0)
+
+
+def test_a_body_is_json(control):
+    address, server = control
+    ask(address, "POST", "/x", 20.0, {"kind": "all"})
+    assert server.got == ("application/json", b'{"kind":"all"}')
+    ask(address, "POST", "/x", 20.0)
+    assert server.got == (None, b"")
 
 
 def test_a_daemon_that_listens_everywhere_is_asked_here():

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from gatewayd.errors import ConfigError
-from gatewayd.server.channel import Apply, Channel, ChannelError, Drain, Listen, Ready, ReopenLogs, Status
+from gatewayd.server.channel import Apply, Channel, ChannelError, Drain, Listen, Ready, ReopenLogs, Status, Tell
 from gatewayd.server.worker import Worker
 
 from .standin import BROKEN, REFUSED, StandIn
@@ -40,7 +40,7 @@ class Scene:
         self.ended = asyncio.ensure_future(Worker(self.make).run(theirs))
 
     def make(self, secret):
-        self.edges.append(StandIn(5, memoryview(b""), secret))
+        self.edges.append(StandIn(5, memoryview(b""), None, secret))
         return self.edges[-1]
 
     async def apply(self, generation=1, name="gatewayd"):
@@ -240,6 +240,14 @@ def test_logs_and_status():
         return (await status(scene))["reopened"]
 
     assert play(scenario) == 1
+
+
+def test_what_it_is_told_goes_to_the_data_path():
+    async def scenario(scene):
+        await scene.apply()
+        return await scene.channel.call(Tell("news", b"today"))
+
+    assert play(scenario) == b'["news today"]'
 
 
 def test_a_worker_imports_nothing_of_the_control_plane():

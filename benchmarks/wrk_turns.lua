@@ -1,0 +1,28 @@
+-- Requests that differ: one after the other from a file with a line for each, its target and one more header, a tab between.
+-- Arguments after "--" as in wrk_report.lua, then that file and how many threads there are.
+dofile(debug.getinfo(1, "S").source:match("^@(.*)wrk_turns%.lua$") .. "wrk_report.lua")
+
+local threads = 0
+setup = function(thread)
+  thread:set("number", threads)
+  threads = threads + 1
+end
+
+local prepare = init
+local requests, turn = {}, 0
+init = function(args)
+  prepare(args)
+  for line in io.lines(args[3]) do
+    local target, name, value = line:match("^([^\t]*)\t([^:]*):?%s*(.*)$")
+    local headers = {}
+    for known, it in pairs(wrk.headers) do headers[known] = it end
+    if name ~= "" then headers[name] = value end
+    requests[#requests + 1] = wrk.format(nil, target, headers)
+  end
+  turn = math.floor(number * #requests / tonumber(args[4]))  -- so that threads ask for different things
+end
+
+request = function()
+  turn = turn % #requests + 1
+  return requests[turn]
+end

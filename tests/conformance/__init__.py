@@ -1,0 +1,1 @@
+"""Public conformance suites, run against a real gatewayd by `scripts/conformance`."""
