@@ -57,7 +57,7 @@ class _Column:
         return place >= 0 and self.expiries[at + place // _ENTRY] > now
 
     def claim(self, at: int, entry: bytes, expires: int, now: float) -> bool:
-        """Write `entry` into a cell of that row that is nobody's; False if there is none, or its holder has its half."""
+        """Write `entry` into a cell of that row that is nobody's. False: there is none, or its holder has its half."""
         expiries = self.expiries[at : at + ROW].tolist()
         free = next((number for number, until in enumerate(expiries) if until <= now), ROW)
         if free == ROW or self._has_half(self.row(at), entry[:_MARK], expiries, now):

@@ -53,6 +53,8 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     upstream_ms: float | None = None
     code: str = ""
     reason: str = ""
+    consumer: str = ""
+    credential: str = ""
     tls: str = ""
     verdicts: dict[str, str] | None = None
 
@@ -118,6 +120,10 @@ class AccessLog:
             )
         except UnicodeDecodeError:
             line = self._line_of_odd_bytes(exchange, now)
+        identity = exchange.identity
+        if identity is not None:
+            line.consumer = identity.consumer.id
+            line.credential = identity.credential
         if exchange.tls is not None:
             line.tls = exchange.tls.version
         if exchange.verdicts:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
+from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.identity import Authenticator, Identity
-from gatewayd.core.policy import BuildContext, Hooks
+from gatewayd.core.policy import BuildContext, Hooks, ReplyHook
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.identity.combining import all_of, any_of, or_else, untold
 from gatewayd.identity.require import missing, require
@@ -44,8 +45,24 @@ def build(config: Config, context: BuildContext) -> Hooks:
         said += f"; without any: {guest.id}"
     told = frozenset(field for hooks, _ in members for field in hooks.tells)
     authenticate = untold(authenticate, told)
-    access = require(authenticate, challenges, context)
-    return Hooks(access=access, authenticate=authenticate, challenges=challenges, tells=told, explain=said)
+    return Hooks(
+        access=require(authenticate, challenges, context),
+        reply=_each([hooks.reply for hooks, _ in members if hooks.reply is not None]),
+        authenticate=authenticate,
+        challenges=challenges,
+        tells=told,
+        explain=said,
+    )
+
+
+def _each(replies: list[ReplyHook]) -> ReplyHook | None:
+    """What the members do to replies, such as a warning that a key will end."""
+
+    def reply(exchange: Exchange, headers: Headers) -> None:
+        for hook in replies:
+            hook(exchange, headers)
+
+    return reply if replies else None
 
 
 def _members(

@@ -131,3 +131,15 @@ def test_parts_of_different_names_never_meet():
     names = ["consumer", "route", "header:consumer", "header:route", "claim:tenant", "address"]
     found = [placed([name], exchange_of(ACME, headers=headers)) for name in names]
     assert all(one != two for (at, one), (other, two) in product(enumerate(found), repeat=2) if at != other)
+
+
+def test_what_can_be_told_on_any_route():
+    """And by operators, who ask about a consumer without an address."""
+
+    def told(*names):
+        keys = Keys(names, Known())
+        return keys.tell(exchange_of(ACME)), keys.tell(exchange_of(ACME, client=""))
+
+    assert told("consumer") == (True, True)
+    assert told("address") == told("credential") == told("consumer", "header:x-user") == (True, False)
+    assert told("route") == told("consumer", "route") == (False, False)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.core.exchange import Exchange
+from gatewayd.core.identity import Consumer, Identity
 from gatewayd.core.policy import Route
 from tests.observe.desk import Desk, exchange
 
@@ -76,6 +77,13 @@ def test_a_proxied_exchange(desk: Desk, path: Path) -> None:
         "verdicts": {"partner-ips": "observed", "cors": "failed"},
     }
     assert {name: line.get(name) for name in wanted} == wanted
+
+
+def test_who_called(desk: Desk, path: Path) -> None:
+    desk.write(exchange(identity=Identity(Consumer("acme"), "api_key", "key-7"), route=Route("quotes", lambda _: None)))
+    desk.log.flush()
+    (line,) = map(orjson.loads, path.read_bytes().splitlines())
+    assert (line["consumer"], line["credential"]) == ("acme", "key-7")
 
 
 def test_the_query_and_other_headers_are_not_logged(desk: Desk, path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 from argon2 import PasswordHasher
 
+from gatewayd import policies
 from gatewayd.config.load import decode
 from gatewayd.errors import ConfigError
 from gatewayd.gateway.build import Ground, build
@@ -144,3 +146,16 @@ def test_a_member_that_is_wrong_itself():
         "policies.passwords.queue",
         "policies.authentication.any_of[0]",
     ]
+
+
+def test_what_a_member_tells_of_its_credential_is_told(monkeypatch):
+    """Such as that a key will end."""
+    real = policies.load("basic_auth")
+
+    def build_with_reply(config, context):
+        return replace(made(config, context), reply=lambda exchange, headers: headers.append((b"x-told", b"1")))
+
+    made = real.build
+    monkeypatch.setattr(real, "build", build_with_reply)
+    _, answers = codes({"any_of": ["passwords", "signatures"]}, [RIGHT])
+    assert answers[0].headers["x-told"] == "1"

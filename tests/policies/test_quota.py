@@ -161,6 +161,16 @@ def test_a_list_of_keys_counts_each_combination(tmp_path):
     assert [ask(hooks, route=route)[0] is None for route in ("dear", "plain", "dear")] == [True, True, False]
 
 
+def test_callers_can_ask_what_they_have_used(tmp_path):
+    hooks = build(tmp_path, limit=5)
+    for _ in range(7):
+        _, exchange = ask(hooks)
+    assert hooks.usage(exchange, 0) == (5, 5, 0, TO_DECEMBER)
+    assert hooks.usage(make_exchange(identity=Identity(Consumer("bob"), "")), 0) == (5, 0, 5, TO_DECEMBER)
+    assert build(tmp_path, limit=3).usage(exchange, 0)[:3] == (3, 3, 0)
+    assert build(tmp_path, key=["consumer", "route"]).usage(exchange, 0) is None
+
+
 def test_explain(tmp_path):
     hooks = build(tmp_path, per="day", time_zone="Europe/Berlin", key=["consumer", "route"])
     assert hooks.explain == "2 per day (Europe/Berlin), for each consumer and route"

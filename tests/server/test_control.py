@@ -159,6 +159,16 @@ def test_purging_tells_all_workers():
     assert heard == [Tell("cache/purge", b'{"kind":"tag","value":"a"}')]
 
 
+@pytest.mark.parametrize(("said", "expected"), [([None, {"limits": []}], (200, {"limits": []})), ([None], (404, None))])
+def test_what_a_consumer_has_used_is_what_the_first_who_knows_says(said, expected):
+    async def scenario(supervisor, request):
+        supervisor.answers[Tell] = said
+        status, body, _ = await request("GET", "/usage?consumer=b%C3%A4r")
+        return (status, body if status == 200 else None), supervisor.heard
+
+    assert play(scenario) == (expected, [Tell("usage", "bär".encode())])
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [

@@ -237,7 +237,9 @@ def test_a_worker_survives_what_the_terminal_sends():
     async def interrupt():
         memory = os.memfd_create("test")
         os.ftruncate(memory, 8)
-        child = start([*COMMAND, "--index", "0", "--memory", str(memory)], deaf, [memory], os.environ)
+        arena = os.memfd_create("arena")
+        named = ["--index", "0", "--memory", str(memory), "--arena", str(arena)]
+        child = start([*COMMAND, *named], deaf, [memory, arena], os.environ)
         for number in (
             signal.SIGINT,
             signal.SIGTERM,
@@ -251,6 +253,7 @@ def test_a_worker_survives_what_the_terminal_sends():
             await child.channel.call(Status())
         child.channel.close()
         os.close(memory)
+        os.close(arena)
         return await child.exited
 
     assert run(interrupt()) == 0
