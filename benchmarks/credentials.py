@@ -28,7 +28,7 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Consumers:
-    """Consumers with an API key each. `listed`: gatewayd's file of them; `map`: the keys as nginx's `map` reads them."""
+    """Consumers with an API key each. `listed`: gatewayd's file of them; `map`: the keys as nginx reads them."""
 
     pepper: str
     names: list[str]

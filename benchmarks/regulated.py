@@ -74,9 +74,7 @@ def jwt(harness: Harness, step: Step) -> Result:
     keys = harness.proxy("gatewayd", replace(setup, regulation=_keyed(consumers)), "gatewayd-keyed")
     traffic = _in_turn([f"Authorization: Bearer {token}" for token in tokens.tokens])
     raw = [tokens.check_us(harness.layout.proxy)]
-    comparison = compared(
-        harness, target, step, [subject, keys, unseen], traffic, {keys.name: _with_keys(consumers)}
-    )
+    comparison = compared(harness, target, step, [subject, keys, unseen], traffic, {keys.name: _with_keys(consumers)})
     raw.append(tokens.check_us(harness.layout.proxy))
     found = result_of("jwt", harness, target, comparison, traffic)
     more = [-each for each in _differences(comparison.pairs[unseen.name])]
@@ -167,9 +165,7 @@ def _with_keys(consumers: Consumers) -> Traffic:
 def _in_turn(credentials: Sequence[str]) -> Traffic:
     """Requests with one credential after the other, over all routes."""
     paths = extra_paths(ROUTES)
-    asks: list[Ask] = [
-        (f"{paths[index % ROUTES]}/{index}", credential) for index, credential in enumerate(credentials)
-    ]
+    asks: list[Ask] = [(f"{paths[index % ROUTES]}/{index}", credential) for index, credential in enumerate(credentials)]
     return Traffic(base=ANONYMOUS, asks=tuple(asks))
 
 

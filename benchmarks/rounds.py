@@ -150,9 +150,7 @@ class Rounds:
             load.go()
             return account.close(as_meant(load.wait(), refused))
 
-    def warm(
-        self, proxies: Iterable[Proxy], traffic: Traffic, others: Mapping[str, Traffic] | None = None
-    ) -> None:
+    def warm(self, proxies: Iterable[Proxy], traffic: Traffic, others: Mapping[str, Traffic] | None = None) -> None:
         """A second of load for each, not counted: pools fill, allocators settle. Then wait until all are at rest:
         a process that still starts behind a proxy's workers is no part of what a request costs."""
         started = list(proxies)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.upstream --port 9000 --delay 0.05
 
-`/huge/N` answers N bytes, `/large` 1 MiB, `/sent` how many bytes of bodies left this process so far, `/public/…` the
-policy document for caches to keep, anything else the policy document. It also stands in for nginx as the upstream of every scenario where nginx is not installed.
+`/huge/N` answers N bytes, `/large` 1 MiB, `/sent` how many bytes of bodies left this process so far, anything else the
+policy document, below `/public/` with leave for caches to keep it. It also stands in for nginx as the upstream of every
+scenario where nginx is not installed.
 """
 
 from __future__ import annotations

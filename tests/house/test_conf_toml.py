@@ -6,6 +6,8 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Union, get_args, get_origin, get_type_hints
 
 import jsonschema_rs
 import msgspec
@@ -142,3 +144,28 @@ def test_editors_are_told_of_the_schema_and_it_agrees():
     validator = jsonschema_rs.validator_for(schema(CONFIGS))
     for text in (TEXT, WHOLE):
         assert not [error.message for error in validator.iter_errors(tomllib.loads(text))]
+
+
+def patterned(kind: object) -> bool:
+    """Whether a type is a text with a pattern."""
+    return any(getattr(mark, "pattern", None) for mark in getattr(kind, "__metadata__", ()))
+
+
+def dangerous(kind: object) -> bool:
+    """Whether somewhere in a type a text with a pattern stands in a union with a list or a table."""
+    parts = get_args(kind)
+    if get_origin(kind) in (Union, UnionType) and any(patterned(part) for part in parts):
+        return any(get_origin(part) in (list, set, dict, frozenset) for part in parts)
+    return any(dangerous(part) for part in parts)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=named)
+def test_no_option_has_msgspec_write_where_it_must_not(kind):
+    """Version 0.22 corrupts memory over such a union, a while later and anywhere."""
+    assert not [name for name, hint in get_type_hints(kind, include_extras=True).items() if dangerous(hint)]
+
+
+def test_such_unions_are_seen():
+    text = Annotated[str, msgspec.Meta(pattern="a")]
+    assert [dangerous(kind) for kind in (text | list[str], list[text | dict[str, int]])] == [True, True]
+    assert [dangerous(kind) for kind in (str | list[text], text | None, list[text])] == [False, False, False]
