@@ -25,7 +25,7 @@ class Entry:
     """A reply in the store. Times are monotonic seconds unless said otherwise."""
 
     __slots__ = (
-        "body", "born", "fresh_until", "headers", "held", "hits", "key", "made", "made_at", "needs_check",
+        "body", "born", "for_all", "fresh_until", "headers", "held", "hits", "key", "made", "made_at", "needs_check",
         "rests_until", "row", "selected", "size", "spellings", "stamp", "status", "tags", "terms", "vary",
     )  # fmt: skip
 
@@ -61,6 +61,7 @@ class Entry:
         self.born = now - terms.age  # its age is counted from here
         self.fresh_until = self.born + terms.lifetime
         self.needs_check = terms.no_cache
+        self.for_all = terms.for_all
         self.rests_until = 0.0  # it is not validated in the background before, for that has just failed
         self.made: Headers = []  # what hits are answered with within the second `made_at`, its age and ours included
         self.made_at = -1

@@ -40,6 +40,7 @@ _SPECIAL = _FOR_THE_ORIGIN | {
     b"cache-control", b"pragma", b"range", b"if-range", b"if-none-match", b"if-modified-since",
 }  # fmt: skip
 """Fields without which a request is a plain one: any fresh reply that fits will do, as it is."""
+_SPECIAL_OR_PERSONAL = _SPECIAL | {b"authorization"}
 _TAGS = frozenset((b"cache-tag", b"surrogate-key"))
 _NO_WISH = Wish(read_wish([]).directives)
 NOT_CACHED = problem(504, "not_cached", "nothing stored answers this, and the request wants nothing else")
@@ -98,7 +99,7 @@ class Cache:
     def handler(self) -> Handler:
         """What a request meets: a closure, so that nothing is looked up twice on a hit."""
         shelves, sum_of, name = self.store.shelves, self.stamps.read, self.rules.name
-        plain, ask, inner = _SPECIAL.isdisjoint, self.ask, self.inner
+        ask, inner = self.ask, self.inner
         normalise, per_consumer = self.settings.normalise, self.settings.per_consumer
         note = (self.settings.instance, "hit")
         headers_of = answering.hit_headers
@@ -112,22 +113,28 @@ class Cache:
                 query = normalise(query)
             key = key_of(exchange, query, whose(exchange) if per_consumer else None)
             shelf = shelves.get(key)
-            if shelf is not None and plain(names := dict(exchange.headers)):
-                now = exchange.started
-                entry = shelf[0]
-                if (
-                    now < entry.fresh_until
-                    and not entry.needs_check
-                    and (not entry.vary or entry.suits(names, exchange.headers))
-                    and sum_of(entry.row) == entry.stamp
-                ):
-                    if entry.hits < 3:
-                        entry.hits += 1
-                    exchange.verdicts = [note] if exchange.verdicts is None else [*exchange.verdicts, note]
-                    exchange.state = SERVED
-                    body = entry.body
-                    exchange.reply(entry.status, headers_of(entry, now, name).copy(), len(body), body)
-                    return
+            if shelf is not None:
+                headers, entry = exchange.headers, shelf[0]
+                special = _SPECIAL if entry.for_all else _SPECIAL_OR_PERSONAL
+                for field, _ in headers:
+                    if field in special:
+                        break
+                else:
+                    now = exchange.started
+                    if (
+                        now < entry.fresh_until
+                        and not entry.needs_check
+                        and (entry.for_all or per_consumer or exchange.identity is None)
+                        and (not entry.vary or entry.suits(dict(headers), headers))
+                        and sum_of(entry.row) == entry.stamp
+                    ):
+                        if entry.hits < 3:
+                            entry.hits += 1
+                        exchange.verdicts = [note] if exchange.verdicts is None else [*exchange.verdicts, note]
+                        exchange.state = SERVED
+                        body = entry.body
+                        exchange.reply(entry.status, headers_of(entry, now, name).copy(), len(body), body)
+                        return
             ask(exchange, key)
 
         return cached
@@ -143,7 +150,7 @@ class Cache:
             return
         wish = read_wish(headers) if self.settings.heed_callers else _NO_WISH
         now = self.clock.monotonic()
-        entry = self._fitting(key, names, headers)
+        entry = self._fitting(key, names, exchange)
         if entry is not None and self._answered(exchange, entry, wish, now):
             return
         if wish.only_if_cached:
@@ -165,12 +172,13 @@ class Cache:
             query = normalise(query)
         return key_of(exchange, query, whose(exchange) if self.settings.per_consumer else None)
 
-    def _fitting(self, key: Key, names: dict[bytes, bytes], headers: Headers) -> Entry | None:
-        """The newest stored reply that `Vary` allows for `headers`; what was made invalid is thrown away."""
+    def _fitting(self, key: Key, names: dict[bytes, bytes], exchange: Exchange) -> Entry | None:
+        """The newest stored reply that may be used for `exchange`; what was made invalid is thrown away."""
+        credentials = self.has_credentials(exchange)
         for entry in tuple(self.store.shelves.get(key, ())):
             if self.stamps.read(entry.row) != entry.stamp:
                 self.store.remove(entry)
-            elif entry.suits(names, headers):
+            elif entry.suits(names, exchange.headers) and (entry.for_all or not credentials):
                 return entry
         return None
 

@@ -21,6 +21,7 @@ import mmap
 import os
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 from gatewayd.errors import GatewaydError
@@ -44,9 +45,10 @@ class Arena:
     """
 
     def __init__(self, descriptor: int = -1, size: int = SIZE) -> None:
-        """`size` is in bytes; the file is made that long. The descriptor stays open, for the lock."""
+        """`size` is in bytes; the file is made that long. The descriptor stays open, for the lock; one made here as long as the arena."""
         if descriptor < 0:
             descriptor = os.memfd_create("gatewayd-arena")
+            weakref.finalize(self, os.close, descriptor)
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)
         self._descriptor = descriptor

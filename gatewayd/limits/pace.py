@@ -17,6 +17,8 @@ from gatewayd.core.exchange import BodySink, Downstream, Exchange, Headers
 
 TICK = 0.1
 """Seconds between two pieces of a body that waits, if it is long enough."""
+_SHORTEST = 0.001
+"""Seconds a timer is set for at least: rounding must not make it come too early again and again."""
 Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 """Calls a function in so many seconds."""
 
@@ -41,9 +43,9 @@ class Pace:
         self._due = max(self._due, now) + count / self.rate
 
     def wait(self, count: int, now: float) -> float:
-        """Seconds until there is room for `count` bytes, or for a tick's worth if that is less."""
+        """Seconds until there is room for `count` bytes, or for a tick's worth if that is less; never none."""
         count = min(count, max(1, int(self.rate * TICK)))
-        return max(self._due - now - (self.burst - count) / self.rate, 0.0)
+        return max(self._due - now - (self.burst - count) / self.rate, _SHORTEST)
 
 
 class Paced:
@@ -107,11 +109,12 @@ class Paced:
         self._hold(first[room:])
 
     def reply(self, status: int, headers: Headers, length: int, body: bytes) -> None:
-        if self._room(body) == len(body):
-            self._connection.reply(status, headers, length, body)
-        else:
+        if not self._bodyless and self._reply is not None and len(body) > self._reply.room(self._monotonic()):
             self.start_reply(status, headers, length, body)
             self.end_reply([])
+        else:
+            self._room(body)
+            self._connection.reply(status, headers, length, body)
 
     def send_body(self, data: bytes) -> None:
         room = 0 if self._held else self._room(data)

@@ -76,7 +76,7 @@ class Window:
         number = now // self._length
         if spot.slice != number:
             self._turn(spot, number)
-        if spot.earlier + cost > self._limit:
+        if spot.earlier and spot.earlier + cost > self._limit:
             return now - spot.frees
         cells = self._cells
         first = spot.row + number % _RING

@@ -76,6 +76,9 @@ class Terms(NamedTuple):
     stale_if_error: float = 0.0
     dropped: frozenset[bytes] = frozenset()
     """Fields that are not stored."""
+    for_all: bool = False
+    """It says that it may be shared by requests with credentials (RFC 9111 §3.5); if it does not, those are not
+    answered with what was got without any either, which is more than the RFC asks: few targets mean that."""
 
 
 class Refusal(NamedTuple):
@@ -111,6 +114,7 @@ def judge(
         stale_while_revalidate=_extra(directives, b"stale-while-revalidate", rules.stale_while_revalidate),
         stale_if_error=_extra(directives, b"stale-if-error", rules.stale_if_error),
         dropped=(private or frozenset()) | (unchecked or frozenset()),
+        for_all=_for_all(directives),
     )
     return terms if _is_of_use(terms, held) else Refusal("no-freshness")
 
@@ -132,7 +136,7 @@ def _forbidden(asker: Asker, status: int, headers: HeaderList, control: Control,
         return Refusal("vary")
     if b"no-store" in asker.directives:
         return Refusal("request-no-store", lasting=False)
-    if asker.credentials and directives.keys().isdisjoint(_FOR_ALL):
+    if asker.credentials and not _for_all(directives):
         return Refusal("authorization", lasting=False)
     return None
 
@@ -140,6 +144,10 @@ def _forbidden(asker: Asker, status: int, headers: HeaderList, control: Control,
 def _must_revalidate(directives: Directives) -> bool:
     """RFC 9111 §5.2.2.2, §5.2.2.8, §5.2.2.10."""
     return b"must-revalidate" in directives or b"proxy-revalidate" in directives or b"s-maxage" in directives
+
+
+def _for_all(directives: Directives) -> bool:
+    return not directives.keys().isdisjoint(_FOR_ALL)
 
 
 def _extra(directives: Directives, name: bytes, default: float) -> float:

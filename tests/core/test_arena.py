@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -65,3 +66,13 @@ def test_a_file_keeps_it(tmp_path: Path):
     arena.region("kept", 16)[:4] = b"kept"
     arena.flush()
     assert opened().region("kept", 16)[:4] == b"kept"
+
+
+def test_memory_of_ones_own_takes_no_descriptor_with_it():
+    arena = Arena(size=SMALL)
+    region = arena.region("a", 8)
+    held = len(os.listdir("/proc/self/fd"))
+    del arena
+    gc.collect()
+    region[:2] = b"ok"
+    assert len(os.listdir("/proc/self/fd")) == held - 1

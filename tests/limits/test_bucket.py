@@ -1,4 +1,4 @@
-"""Token buckets: exact against a simple model, whichever worker is asked, and however workers come in each other's way."""
+"""Token buckets: exact against a simple model, whichever worker is asked, and however workers meet."""
 
 from __future__ import annotations
 

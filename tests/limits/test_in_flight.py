@@ -24,27 +24,19 @@ def test_all_workers_count_together():
 
 
 def test_two_that_give_way_to_each_other_try_again():
-    first, second = workers_of(2, 1)
-    spot, other = first.spot(b"key", OWN), second.spot(b"key", OWN)
-    first._cells[other + 1] += 1
-    release = first._release
+    flight, _ = workers_of(2, 1)
+    spot = flight.spot(b"key", OWN)
+    flight._cells[spot + 1] = 1  # the other has begun …
+    counted, count = [], flight.count
 
-    def give_way():
-        first._release = release
-        release()
-        first._release = lambda: (release(), None)[1]
-        looks.append(first.count(spot))
+    def look(spot):
+        counted.append(count(spot))
+        flight._cells[spot + 1] = 0  # … and gives way
+        return counted[-1]
 
-    looks: list[int] = []
-    first._release = give_way
-    count, first.count = first.count, lambda spot: _then(count(spot), lambda: first._cells.__setitem__(other + 1, 0))
-    assert first.begin(spot) == 1
-    assert looks == [2]
-
-
-def _then(value, after):
-    after()
-    return value
+    flight.count = look
+    assert flight.begin(spot) == 1
+    assert counted == [2, 0, 1]
 
 
 @pytest.mark.parametrize("workers", [2, 8])

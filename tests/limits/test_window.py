@@ -147,6 +147,24 @@ def test_a_claim_that_comes_after_its_slice_has_ended_counts_in_the_next():
     assert slow._cells[spot.row + number % (SLICES + 2)] == (number << 24) + 1
 
 
+def test_two_that_give_way_to_each_other_try_again():
+    clocked = Clocked(2, 1)
+    window, spot = clocked.windows[0], clocked.spots[0]
+    number = START // SLICE
+    other = spot.row + number % (SLICES + 2) + SLICES + 2
+    window._cells[other] = (number << 24) + 1  # the other has claimed …
+    looks, running = [], window._running
+
+    def look(*arguments):
+        looks.append(running(*arguments))
+        window._cells[other] = 0  # … and gives way
+        return looks[-1]
+
+    window._running = look
+    assert window.take(spot, 1, START) == 1
+    assert looks == [2, 0, 1]
+
+
 @given(st.lists(st.integers(0, 5), min_size=4, max_size=40), st.integers(1, 4))
 def test_no_interleaving_lets_one_too_many_through(script, limit):
     clocked, steps, found = Clocked(4, limit), iter(script), []

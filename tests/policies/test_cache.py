@@ -218,6 +218,9 @@ def test_replies_to_credentials_are_shared_only_if_they_allow_it(control, shared
         scene.get("/", "authorization: Bearer a")
         assert (scene.get("/", "authorization: Bearer b").body == b"reply 1") is shared
         assert (scene.get().body == b"reply 1") is shared
+        public = scene.get()
+        assert "hit" in status_of(public)
+        assert (scene.get("/", "authorization: Bearer b").body == public.body) is shared
 
 
 @pytest.mark.parametrize(("option", "stored", "sent"), [("refuse", 0, "a=b"), ("strip", 1, None), ("store", 1, "a=b")])

@@ -107,13 +107,14 @@ def test_terms():
         ],
         rules=Rules(stale_if_error=5, stale_while_revalidate=5),
     )
-    assert found == Terms(9, 60, False, True, 7, 0, frozenset((b"a", b"b")))
+    assert found == Terms(9, 60, False, True, 7, 0, frozenset((b"a", b"b")), True)
     found = verdict([ETAG, *control(b"no-cache")], rules=Rules(stale_if_error=5, stale_while_revalidate=6))
     assert found == Terms(0, 0, True, False, 6, 5)
 
 
 def test_lifetimes_nobody_said_are_for_what_may_have_them():
     rules = Rules(heuristics=Heuristics(default=60))
+    assert not verdict([], 200, rules=rules).for_all
     assert verdict([], 200, rules=rules).lifetime == 60
     assert verdict([], 201, rules=rules) == Refusal("no-freshness")
     assert verdict(control(b"public"), 599, rules=rules).lifetime == 60
