@@ -69,7 +69,10 @@ def list_(context: click.Context, consumer: str | None) -> None:
     """List the keys of CONSUMER, or all: what they are called, how they end, whether they work, when last used."""
     from gatewayd.cli.tables import print_keys
 
-    print_keys(list(_rows(_document(context), consumer)))
+    rows = list(_rows(_document(context), consumer))
+    print_keys(rows)
+    if not rows:
+        click.echo(f"there is no key of {consumer}" if consumer else "there is no key", err=True)
 
 
 @keys.command()
@@ -146,8 +149,12 @@ def import_(context: click.Context, consumer: str | None, create: bool) -> None:
 
 def _make(document: Document, name: str, options: dict[str, Any]) -> tuple[str, Table]:
     """A key, and what is stored of it."""
+    from gatewayd.config.units import Moment
     from gatewayd.identity import api_keys
 
+    ends = Moment.parse(options.get("expires", ""))
+    if ends and ends <= time.time():
+        raise GatewaydError(f"the key would have expired {ends}; --expires says when it is to")
     key = api_keys.new_key(document.identity.environment)
     stored = api_keys.stored(api_keys.hasher(_pepper(document))(key.encode()))
     return key, _checked(name, stored, api_keys.hint(key), options)
@@ -189,11 +196,23 @@ def _add(file: ConsumerFile, consumer: str, key: Table, create: bool) -> None:
     table = file.consumer(consumer)
     if table is None and not create:
         raise GatewaydError(f"{file.path}: there is no consumer {consumer}; --create makes one")
-    table = table or {"id": consumer}
+    table = table or _new_consumer(consumer)
     if any(each.get("id") == key["id"] for each in table.get("keys", [])):
         raise GatewaydError(f"{consumer} has a key called {key['id']} already")
     table["keys"] = [*table.get("keys", []), key]
     file.put(table)
+
+
+def _new_consumer(name: str) -> Table:
+    """The table of a consumer that has nothing yet."""
+    from gatewayd.config.consumers import ListedConsumer
+    from gatewayd.config.convert import convert_table
+
+    table: Table = {"id": name}
+    _, faults = convert_table(ListedConsumer, table, "consumer")
+    if faults:
+        raise GatewaydError("\n".join(f"{name!r}: {fault}" for fault in faults))
+    return table
 
 
 def _key(file: ConsumerFile, consumer: str, key: str) -> tuple[Table, Table]:
@@ -286,12 +305,14 @@ def _file_of(document: Document, consumer: str) -> str:
 
 def _moment(text: str) -> str:
     """A time as the file has it, from a time or from a duration from now."""
-    from gatewayd.config.units import Moment, UnitError
+    from gatewayd.config.units import Duration, Moment, UnitError
 
     try:
-        return str(Moment.parse(text)) if not text or text[:5].endswith("-") else _text(time.time() + _duration(text))
+        if not text or text[:5].endswith("-"):
+            return str(Moment.parse(text))
+        return _text(time.time() + Duration.parse(text))
     except UnitError as error:
-        raise click.UsageError(f"{text!r} {error}; allowed: {Moment.ALLOWED}") from None
+        raise click.UsageError(f"{text!r} {error}; allowed: {Moment.ALLOWED}, or {Duration.ALLOWED}") from None
 
 
 def _duration(text: str) -> float:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from gatewayd.config import address as addresses
 from gatewayd.config import certificates
@@ -23,6 +25,8 @@ from gatewayd.errors import Fault
 Broken = Mapping[str, Collection[str]]
 """Names, by section, of tables that exist but have faults of their own and so are not in the document."""
 
+_REDIS_OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+"""In the query of a Redis URL; what else redis-py takes would weaken what `core.redis` sees to."""
 _OWN_FRAMING = {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
 
 
@@ -31,6 +35,7 @@ def check(document: Document, locate: Locate = nowhere, *, broken: Broken | None
     faults = Faults(locate)
     rules = _Check(document, faults, broken or {})
     rules.gateway()
+    rules.redis()
     rules.listeners()
     for name, upstream in document.upstreams.items():
         rules.upstream(("upstreams", name), upstream)
@@ -73,6 +78,27 @@ class _Check:
         self._folder(("gateway", "state_dir"), self.document.gateway.state_dir)
         if self.document.access_log.enabled and self.document.access_log.path not in ("stdout", "stderr"):
             self._writable(("access_log", "path"), self.document.access_log.path)
+
+    def redis(self) -> None:
+        """A URL that says nothing but where, as whom and how; what it holds is never shown."""
+        url, key = self.document.redis.url, ("redis", "url")
+        allowed = "redis://name:password@host:6379/0, rediss://… (TLS), unix:///path"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            self.faults.add(key, "this is no URL of a Redis server", allowed=allowed)
+            return
+        if not url:
+            return
+        place = parts.path if parts.scheme == "unix" else parts.hostname
+        if parts.scheme not in ("redis", "rediss", "unix") or not place or port == 0:
+            self.faults.add(key, "this is no URL of a Redis server", allowed=allowed)
+        elif parts.scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path):
+            self.faults.add(key, "the path of a Redis URL is the number of a database", allowed=allowed)
+        options = parse_qs(parts.query, keep_blank_values=True).keys()
+        for name in sorted(options - _REDIS_OPTIONS):
+            self.faults.add(key, "this option cannot be set here", name, allowed=", ".join(sorted(_REDIS_OPTIONS)))
 
     def listeners(self) -> None:
         """There is one at least; no address is taken twice, the control listener's included."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -83,11 +83,15 @@ class TokenSubject(Section, frozen=True, omit_defaults=True):
     subject: NotEmpty  # the token's sub
 
 
+SignatureAlgorithm = Literal["ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512", "rsa-v1_5-sha256", "hmac-sha256"]
+"""Those of RFC 9421 §3.3 that are taken."""
+
+
 class SignatureKey(Section, frozen=True, omit_defaults=True):
     """A key that the consumer signs requests with (RFC 9421)."""
 
     keyid: NotEmpty  # as the signature names it
-    algorithm: NotEmpty  # such as "ed25519" or "hmac-sha256"
+    algorithm: SignatureAlgorithm  # the key says it, not the request
     key: Annotated[str, Meta(min_length=1)]  # public key as PEM, or the shared secret
     not_before: Moment = Moment(0)  # refused before
     expires: Moment = Moment(0)  # refused from then on

@@ -45,7 +45,10 @@ class Arena:
     """
 
     def __init__(self, descriptor: int = -1, size: int = SIZE) -> None:
-        """`size` is in bytes; the file is made that long. The descriptor stays open, for the lock; one made here as long as the arena."""
+        """`size` is in bytes; the file is made that long. The descriptor stays open, for the lock.
+
+        One that is made here is closed with the arena.
+        """
         if descriptor < 0:
             descriptor = os.memfd_create("gatewayd-arena")
             weakref.finalize(self, os.close, descriptor)

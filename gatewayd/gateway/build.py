@@ -112,7 +112,12 @@ class _Build:
         for name, upstream in document.upstreams.items():
             self._gather(lambda n=name, u=upstream: self._upstream(n, u))  # type: ignore[misc]
         snapshot = Snapshot(
-            generation, document, upstreams=self.upstreams, consumers=self.consumers, topics=self.topics
+            generation,
+            document,
+            links=self.links,
+            upstreams=self.upstreams,
+            consumers=self.consumers,
+            topics=self.topics,
         )
         for name, route in document.routes.items():
             self._gather(lambda n=name, r=route: self._route(snapshot, n, r))  # type: ignore[misc]

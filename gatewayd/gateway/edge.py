@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gatewayd.config.model import Document
-from gatewayd.core import descriptors
+from gatewayd.core import descriptors, redis
 from gatewayd.core.arena import Arena
 from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.tasks import spawn
@@ -241,6 +241,7 @@ class Edge:
             if self.connections:
                 await asyncio.sleep(0)
         await fetch.close()
+        await redis.close()
         if self._pipeline is not None:
             self._change_log(None)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from gatewayd.config import model
 from gatewayd.core.exchange import Exchange
 from gatewayd.errors import ConfigError, Fault, RequestError
+from gatewayd.gateway.plans import from_then_on, until_known
 from gatewayd.gateway.rehearsal import Said, rehearse
 from gatewayd.gateway.router import Considered, Miss
 from gatewayd.gateway.snapshot import ChainLink, Snapshot
@@ -63,6 +64,7 @@ class Explanation:
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     """More specific routes that match the path, each with the reason why it does not answer."""
     chain: tuple[ChainLink, ...] = ()
+    """Once it is known who calls, with what the caller's plan has."""
     verdicts: dict[str, Said] = field(default_factory=dict)
     """What the instances of the chain said that were asked."""
     answer: str = ""
@@ -154,8 +156,21 @@ def explain(
     else:
         _matched(said, snapshot, found.name, exchange, considered)
         exchange.route = snapshot.routes[found.name]
-        said.verdicts = {each.instance: each for each in rehearse(exchange, said.chain, online)}
+        _judged(said, snapshot, exchange, online)
     return said
+
+
+def _judged(said: Explanation, snapshot: Snapshot, exchange: Exchange, online: bool) -> None:
+    """What policies say: those that find out who calls, then those that the caller's plan, if it has one, leaves."""
+    document, before = snapshot.document, until_known(said.chain)
+    verdicts = rehearse(exchange, before, online)
+    if all(each.passes for each in verdicts):
+        identity = exchange.identity
+        if identity is not None:
+            route, plan = document.routes[said.route], identity.consumer.plan
+            said.chain = before + from_then_on(before, snapshot.links, document, route, plan)
+        verdicts += rehearse(exchange, said.chain[len(before) :], online)
+    said.verdicts = {each.instance: each for each in verdicts}
 
 
 def _exchange(snapshot: Snapshot, said: Explanation, headers: Sequence[tuple[str, str]]) -> Exchange:

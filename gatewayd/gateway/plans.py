@@ -27,10 +27,9 @@ def attach_with_plans(
     """
     base = chain(links, document, config)
     attach(route, base, monotonic)
-    known = 1 + max((at for at, link in enumerate(base) if link.hooks.authenticate is not None), default=-1)
-    if not document.plans or not known:
+    before = until_known(base)
+    if not document.plans or not before:
         return base
-    before = base[:known]
     route.by_plan = {
         plan: _variant(route, before, chain(links, document, config, plan), monotonic)
         for plan in (NO_PLAN, *document.plans)
@@ -40,6 +39,22 @@ def attach_with_plans(
     return base
 
 
+def until_known(base: tuple[ChainLink, ...]) -> tuple[ChainLink, ...]:
+    """The links up to the last that finds out who calls; none where nobody is asked."""
+    return base[: 1 + max((at for at, link in enumerate(base) if link.hooks.authenticate is not None), default=-1)]
+
+
+def from_then_on(
+    before: tuple[ChainLink, ...], links: dict[str, ChainLink], document: model.Document, config: model.Route, plan: str
+) -> tuple[ChainLink, ...]:
+    """The links that a caller with `plan` meets behind `before`; a plan that is not configured is none."""
+    return _behind(before, chain(links, document, config, plan if plan in document.plans else NO_PLAN))
+
+
+def _behind(before: tuple[ChainLink, ...], links: tuple[ChainLink, ...]) -> tuple[ChainLink, ...]:
+    return tuple(link for link in links if link not in before)
+
+
 def _variant(
     route: Route, before: tuple[ChainLink, ...], links: tuple[ChainLink, ...], monotonic: Callable[[], float]
 ) -> Route:
@@ -47,7 +62,7 @@ def _variant(
     variant = Route(route.name, route.handler)
     for name in ("service", "path", "hosts", "slot", "body_limit", "upgrades"):
         setattr(variant, name, getattr(route, name))
-    attach(variant, tuple(link for link in links if link not in before), monotonic)
+    attach(variant, _behind(before, links), monotonic)
     access = variant.access
     variant.handler = route.handler
     attach(variant, links, monotonic)

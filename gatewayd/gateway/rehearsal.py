@@ -25,6 +25,13 @@ class Said(NamedTuple):
     text: str
     reply: Reply | None = None
     """What it would answer."""
+    told: bool = True
+    """False: it cannot be told without asking somebody else."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the request goes on to those behind it."""
+        return self.told and self.reply is None
 
 
 def rehearse(exchange: Exchange, chain: Sequence[ChainLink], online: bool) -> list[Said]:
@@ -41,9 +48,9 @@ async def _ask(exchange: Exchange, links: Sequence[ChainLink], online: bool) -> 
     for link in links:
         found = await _hear(exchange, link)
         if prevented:
-            found = Said(link.instance, f"not known without asking {prevented[0]}; --online does")
+            found = Said(link.instance, f"not known without asking {prevented[0]}; --online does", told=False)
         said.append(found)
-        if prevented or found.reply is not None:
+        if not found.passes:
             break
     await fetch.close()
     return said

@@ -36,7 +36,8 @@ class Snapshot:
     document: Document
     routers: dict[str, Router] = field(default_factory=dict)  # by listener
     routes: dict[str, Route] = field(default_factory=dict)
-    chains: dict[str, tuple[ChainLink, ...]] = field(default_factory=dict)  # by route
+    chains: dict[str, tuple[ChainLink, ...]] = field(default_factory=dict)  # by route, without any plan
+    links: dict[str, ChainLink] = field(default_factory=dict)  # by instance
     upstreams: dict[str, UpstreamGroup] = field(default_factory=dict)
     topics: dict[str, list[Callable[[bytes], Any]]] = field(default_factory=dict)  # who hears what workers are told
     consumers: Index | None = None

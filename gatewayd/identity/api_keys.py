@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
+from hashlib import blake2b
 from zlib import crc32
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -64,6 +65,21 @@ def hasher(pepper: str) -> Callable[[bytes], bytes]:
         return mac.digest()
 
     return digest
+
+
+def marker() -> Callable[[bytes], bytes]:
+    """What makes of a key the 16 bytes by which this process, and no other, knows one that it has met.
+
+    Keyed, as the hash is, with a secret: a caller can choose nothing about what is compared.
+    """
+    begun = blake2b(digest_size=16, key=secrets.token_bytes(32)).copy
+
+    def mark(key: bytes) -> bytes:
+        mac = begun()
+        mac.update(key)
+        return mac.digest()
+
+    return mark
 
 
 def stored(digest: bytes) -> str:

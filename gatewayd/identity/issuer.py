@@ -92,6 +92,8 @@ def _wrong(issuer: Issuer) -> Iterator[Fault]:
     ways = [way for way in _WAYS if getattr(issuer, way)]
     if len(ways) != 1:
         yield Fault("issuer", "its keys must come from one place", " ".join(ways), allowed=", ".join(_WAYS))
+    if not issuer.audience:
+        yield Fault("audience", "nobody is named, so no token would do", allowed='a list of at least one, or "any"')
     if issuer.jwks and not is_url(issuer.jwks):
         yield Fault("jwks", "is no http or https URL", issuer.jwks)
     if issuer.discovery and not is_url(issuer.issuer):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
+
+from gatewayd.config.consumers import SignatureAlgorithm
 
 Check = Callable[[bytes, bytes], bool]
 """(signature, what is signed): whether the one is the other's."""
 
-ALGORITHMS = ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512", "rsa-v1_5-sha256", "hmac-sha256")
+ALGORITHMS = get_args(SignatureAlgorithm)
 LEAST_SECRET = 32
 """Bytes of a shared secret: as long as the digest (RFC 2104 §3)."""
 LEAST_RSA_BITS = 2048

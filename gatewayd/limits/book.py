@@ -94,6 +94,8 @@ class Book:
             base = memoryview(mmap.mmap(self._fd, _CELLS))
             self._live = base[:_PAGE].cast("q")
             self._take_blocks(whole, block + 1)
+        self.member = b"%b:%d" % (self._salt.hex().encode(), column)
+        """Tells this column of this book from all others, on other machines too."""
         self._index = base[_INDEX:_DIGESTS].cast("I")
         self._digests = base[_DIGESTS:]
         self._maps: list[memoryview] = []
@@ -107,6 +109,11 @@ class Book:
         if self._live[_BLOCKS] == 1:
             return sum(self._first[at : at + _WIDTH])
         return sum(sum(cells[at : at + _WIDTH]) for cells in self._blocks())
+
+    def own(self, at: int) -> int:
+        """How much of that stands in this process' column."""
+        amount: int = self._own[at + self._column]
+        return amount
 
     def take(self, at: int, amount: int, limit: int) -> int:
         """Use `amount`: how much is used then, or -1, with nothing taken, if it were more than `limit`.

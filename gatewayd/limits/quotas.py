@@ -70,9 +70,9 @@ class Quota:
         self._calendar = calendar
         self._ledger = ledger
         self._wall = wall
-        self._period = _NO_PERIOD
+        self.period = _NO_PERIOD
         self._book: Book | None = None
-        self._turn = 0  # how many books were opened
+        self.turn = 0  # how many books were opened
         self._turned = 0  # nanosecond of the last time
         self._failed: tuple[int, str] = (0, "")  # until which nanosecond not to try again, and why
         self._quiet_until = 0
@@ -87,31 +87,44 @@ class Quota:
         Without room nothing is counted: minus the nanoseconds to the next period. Raises `QuotaError`.
         """
         wall = self._wall()
-        start, end = self._period
+        start, end = self.period
         if not start <= wall < end:
             self.open(wall, now)
         book: Book = self._book  # type: ignore[assignment]
-        if spot.turn != self._turn:
+        if spot.turn != self.turn:
             self._find(spot, book, now)
         used = book.take(spot.at, cost, self.limit)
-        return used if used >= 0 else -max(1, math.ceil((self._period.end - wall) * SECOND))
+        return used if used >= 0 else -self.wait()
 
     def give_back(self, spot: Spot, cost: int, when: int) -> None:
         """Undo what was taken at nanosecond `when`, unless its period is over: nobody could use it any more."""
         if when >= self._turned and self._book is not None:
             self._book.give_back(spot.at, cost)
 
+    def wait(self) -> int:
+        """Nanoseconds to the next period."""
+        return max(1, math.ceil((self.period.end - self._wall()) * SECOND))
+
     def left(self, used: int) -> tuple[int, int]:
         """(What there is room for, seconds to the next period) after `take` said `used`."""
-        return self.limit - used, max(1, math.ceil(self._period.end - self._wall()))
+        return self.limit - used, max(1, math.ceil(self.period.end - self._wall()))
 
     def used(self, spot: Spot, now: int) -> int:
         """How much is used at nanosecond `now`; asking counts nothing. Raises `QuotaError`."""
         wall = self._wall()
-        if not self._period.start <= wall < self._period.end:
+        if not self.period.start <= wall < self.period.end:
             self.open(wall, now)
         assert self._book is not None
         return self._book.used_by(spot.key, spot.place)
+
+    def own(self, spot: Spot) -> int:
+        """The part of it that stands in this process' column of the open book."""
+        return self._book.own(spot.at) if self._book is not None and spot.turn == self.turn else 0
+
+    @property
+    def member(self) -> bytes:
+        """Tells that column from those of all other books, on other machines too."""
+        return self._book.member if self._book is not None else b""
 
     def open(self, wall: float, now: int) -> None:
         """Open the book of the period that `wall` lies in. Raises `QuotaError`; then it is not tried for a second."""
@@ -125,8 +138,8 @@ class Quota:
             reason = f"the book of {self._instance} cannot be opened: {error}"
             self._failed = now + SECOND, reason
             raise self._complaint(reason, now) from error
-        self._period = period
-        self._turn += 1
+        self.period = period
+        self.turn += 1
         self._turned = now
 
     def _find(self, spot: Spot, book: Book, now: int) -> None:
@@ -135,7 +148,7 @@ class Quota:
             spot.at = book.row(spot.key, spot.place)
         except (OSError, GatewaydError) as error:
             raise self._complaint(f"{self._instance} cannot count another caller: {error}", now) from error
-        spot.turn = self._turn
+        spot.turn = self.turn
 
     def _complaint(self, reason: str, now: int) -> QuotaError:
         """What to raise; now and then it is logged."""

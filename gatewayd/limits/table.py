@@ -15,13 +15,14 @@ are aligned, so the processor writes each in one piece.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 from collections.abc import Callable, Hashable
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from gatewayd.core.arena import ArenaFull
 from gatewayd.core.policy import BuildContext
+from gatewayd.errors import ConfigError, Fault
 
 OWN, IDENTIFIED, STRANGER = range(3)
 """Where a key's row is: its own; shared by keys of identified callers; shared by everybody else's."""
@@ -47,6 +48,7 @@ class Sizes(NamedTuple):
 
 
 SIZES = Sizes()
+_TINY = Sizes(8, 8, 8)
 
 
 class Shape(NamedTuple):
@@ -108,13 +110,19 @@ class Table:
 
     @classmethod
     def of(cls, context: BuildContext, name: str, width: int, sizes: Sizes = SIZES) -> Table:
-        """The table `name` of a policy's instance; of this process alone where nothing is served."""
-        shape = Shape(_up(width), context.workers, sizes)
-        size = 8 * shape.cells
+        """The table `name` of a policy's instance. Where nothing is served it is a small one of this process alone.
+
+        Raises `ConfigError` if the shared memory has no room for it.
+        """
         arena = context.arena
         if arena is None:
-            return cls(memoryview(mmap.mmap(-1, size)), shape, context.worker)
-        region = arena.region(f"limits {context.instance} {name}", size)
+            shape = Shape(_up(width), context.workers, _TINY)
+            return cls(memoryview(bytearray(8 * shape.cells)), shape, context.worker)
+        shape = Shape(_up(width), context.workers, sizes)
+        try:
+            region = arena.region(f"limits {context.instance} {name}", 8 * shape.cells)
+        except ArenaFull as error:
+            raise ConfigError([Fault("", str(error), hint="use fewer limits, or fewer workers")]) from error
         return cls(region, shape, context.worker, arena.locked)
 
     def row(self, key: bytes, place: int) -> int:

@@ -14,6 +14,7 @@ from gatewayd.core.policy import BuildContext, Hooks, Verdict
 from gatewayd.core.problem import problem
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.identity.rules import Rule, condition
+from gatewayd.rfc.methods import METHODS
 
 STACKS = True
 
@@ -64,6 +65,10 @@ def _faults(config: Config, context: BuildContext) -> Iterator[Fault]:
         for at, rule in enumerate(rules):
             if not rule.named():
                 yield Fault(f"{key}[{at}]", "the rule names nothing", allowed=", ".join(Rule.__struct_fields__))
+            for index, name in enumerate(rule.methods):
+                if name.encode() not in METHODS:
+                    hint = "methods are case-sensitive (RFC 9110 §9.1)"
+                    yield Fault(f"{key}[{at}].methods[{index}]", "no method that is known here", name, hint=hint)
             for index, name in enumerate(rule.routes):
                 if name not in known:
                     yield Fault(f"{key}[{at}].routes[{index}]", "there is no such route", name, ", ".join(known))

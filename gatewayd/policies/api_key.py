@@ -1,6 +1,6 @@
 """Callers show an API key of a consumer: in a header, behind a scheme of Authorization, or in the query where allowed.
 
-Garbage is refused by its checksum before anything is computed or looked up. A key that was replaced works until its
+Garbage is refused by its checksum before anything is looked up among consumers. A key that was replaced works until its
 grace is over; replies then say so in `Gatewayd-Key-Expires`.
 """
 
@@ -103,28 +103,32 @@ def _checker(config: Config, context: BuildContext) -> Callable[[bytes], _Known 
     """What tells of a key whose it is, None if it is nobody's or not valid now."""
     recognised = api_keys.recogniser(context.document.identity.environment)
     digest_of = api_keys.hasher(context.document.identity.pepper)
+    mark_of = api_keys.marker()  # half of what `digest_of` takes, for keys met before
     find, wall = context.consumers.by_credential, context.clock.wall
     uses = open_last_use(context)
     memo: dict[bytes, _Known] = {}
 
-    def look(digest: bytes, now: float) -> _Known | None:
+    def look(key: bytes, mark: bytes, now: float) -> _Known | None:
+        if not recognised(key) and not (config.imported and api_keys.fit_elsewhere(key)):
+            return None
+        digest = digest_of(key)
         credential = find("key", digest)
         known = None if credential is None else _known(credential, now)
         if known is not None:
             if len(memo) >= KNOWN:
                 del memo[next(iter(memo))]
-            memo[digest] = known
+            memo[mark] = known
             if uses is not None:
                 uses.mark(digest, now)
         return known
 
     def check(key: bytes) -> _Known | None:
-        if not recognised(key) and not (config.imported and api_keys.fit_elsewhere(key)):
+        if len(key) > api_keys.LONGEST:
             return None
-        digest = digest_of(key)
+        mark = mark_of(key)
         now = wall()
-        known = memo.get(digest)
-        return known if known is not None and now < known.until else look(digest, now)
+        known = memo.get(mark)
+        return known if known is not None and now < known.until else look(key, mark, now)
 
     return check
 

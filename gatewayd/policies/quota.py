@@ -14,15 +14,17 @@ from msgspec import Meta, Struct, field
 
 from gatewayd.config.keys import join
 from gatewayd.config.model import Document
-from gatewayd.config.values import Count
+from gatewayd.config.values import Count, Share
 from gatewayd.core.policy import BuildContext, Hooks
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.limits.calendar import ANCHOR, SECONDS, Calendar, Per
 from gatewayd.limits.fields import fields, legacy
 from gatewayd.limits.keys import KeyNames, Keys, key_faults, names_of
+from gatewayd.limits.leases import Leased, OnFailure, QuotaSide, Shared
 from gatewayd.limits.ledger import Ledger
+from gatewayd.limits.lender import Lender
 from gatewayd.limits.quotas import MOST, Quota, QuotaError
-from gatewayd.limits.rate import RateLimit
+from gatewayd.limits.rate import Counter, RateLimit
 
 STACKS = True
 
@@ -40,6 +42,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     weights: dict[str, Count] = field(default_factory=dict)  # what a request uses, by route; 1 on others
     charge: Literal["request", "success"] = "request"  # success: what fails in the gateway or behind is given back
     legacy_headers: bool = False  # X-RateLimit-Limit, -Remaining and -Reset as well
+    store: Literal["local", "redis"] = "local"  # redis: one quota for all machines that share redis.url
+    lease: Share = 0.05  # store = "redis": of the limit, what a machine may take ahead, or before it has heard of a key
+    on_store_failure: OnFailure = "local"  # while Redis is out: each machine by itself, "deny" all, "allow" all
 
 
 def build(config: Config, context: BuildContext) -> Hooks:
@@ -52,21 +57,24 @@ def build(config: Config, context: BuildContext) -> Hooks:
     quota = Quota(context.instance, config.limit, calendar, lambda: Ledger.of(context), context.clock.wall)
     if context.arena is not None and _is_attached(context.instance, context.document):
         _open(quota, context)
+    shared = config.store == "redis"
+    counter: Counter = Leased.of(context, QuotaSide(quota, context.instance), config.lease) if shared else quota
     write = fields(context.instance, config.limit, SECONDS[config.per])
     limit = RateLimit(
         context.instance,
         Keys(names, context.consumers),
-        quota,
+        counter,
         config.weights,
         legacy(write, config.limit) if config.legacy_headers else write,
         "quota_exceeded",
     )
+    where = ", over all machines" if shared else ""
     return Hooks(
-        limit=limit,
+        limit=Shared(limit, context.instance, Lender.of(context), config.on_store_failure) if shared else limit,
         usage=limit.usage,
         reply=limit.show,
         log=limit.refund if config.charge == "success" else None,
-        explain=f"{config.limit} per {config.per} ({config.time_zone}), for each {' and '.join(names)}",
+        explain=f"{config.limit} per {config.per} ({config.time_zone}){where}, for each {' and '.join(names)}",
     )
 
 

@@ -12,12 +12,14 @@ from msgspec import Meta, Struct, field
 
 from gatewayd.config.keys import join
 from gatewayd.config.units import Rate
-from gatewayd.config.values import Count
+from gatewayd.config.values import Count, Share
 from gatewayd.core.policy import BuildContext, Hooks
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.limits.bucket import Bucket
 from gatewayd.limits.fields import SECOND, fields, legacy
 from gatewayd.limits.keys import KeyNames, Keys, key_faults, names_of
+from gatewayd.limits.leases import BucketSide, Leased, OnFailure, Shared
+from gatewayd.limits.lender import Lender
 from gatewayd.limits.rate import Counter, RateLimit
 from gatewayd.limits.window import MOST, Window
 
@@ -39,6 +41,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     weights: dict[str, Count] = field(default_factory=dict)  # what a request counts, by route; 1 on others
     charge: Literal["request", "success"] = "request"  # success: what fails in the gateway or behind is given back
     legacy_headers: bool = False  # X-RateLimit-Limit, -Remaining and -Reset as well
+    store: Literal["local", "redis"] = "local"  # redis: one limit for all machines that share redis.url
+    lease: Share = 0.25  # store = "redis": of the burst, what a machine may take ahead, or before it has heard of a key
+    on_store_failure: OnFailure = "local"  # while Redis is out: each machine by itself, "deny" all, "allow" all
 
 
 def build(config: Config, context: BuildContext) -> Hooks:
@@ -57,8 +62,9 @@ def build(config: Config, context: BuildContext) -> Hooks:
         config.weights,
         legacy(write, most) if config.legacy_headers else write,
     )
+    shared = config.store == "redis"
     return Hooks(
-        limit=limit,
+        limit=Shared(limit, context.instance, Lender.of(context), config.on_store_failure) if shared else limit,
         usage=limit.usage,
         reply=limit.show,
         log=limit.refund if config.charge == "success" else None,
@@ -74,19 +80,26 @@ def _most(config: Config) -> int:
 def _counter(config: Config, context: BuildContext, burst: int) -> Counter:
     amount, period = config.rate.amount, config.rate.period * SECOND
     if config.algorithm == "token_bucket":
-        return Bucket.of(context, round(period / amount), burst)
+        each = round(period / amount)
+        bucket = Bucket.of(context, each, burst)
+        if config.store == "redis":
+            return Leased.of(context, BucketSide(bucket, each, context.instance), config.lease)
+        return bucket
     return Window.of(context, int(amount), round(period))
 
 
 def _explain(config: Config, names: list[str], burst: int) -> str:
     at_once = f", {burst} at once" if config.algorithm == "token_bucket" else " in any window"
-    return f"{config.rate}{at_once}, for each {' and '.join(names)}"
+    where = ", over all machines" if config.store == "redis" else ""
+    return f"{config.rate}{at_once}{where}, for each {' and '.join(names)}"
 
 
 def _faults(config: Config, context: BuildContext, most: int) -> Iterator[Fault]:
     yield from key_faults(config.key)
     rate, text = config.rate, str(config.rate)
     if config.algorithm == "sliding_window":
+        if config.store == "redis":
+            yield Fault("store", "no windows are shared", config.store, hint='see algorithm = "token_bucket"')
         if config.burst:
             yield Fault("burst", "a sliding window has none", str(config.burst), hint='see algorithm = "token_bucket"')
         if rate.amount != int(rate.amount) or not 1 <= rate.amount <= MOST or rate.period < _SHORTEST:

@@ -25,7 +25,7 @@ _QUERY_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#\\")
 
 
 def _only(allowed: bytes) -> bytes:
-    """A table by which `translate` leaves a text of `allowed` bytes as it is, and no other: it changes every other byte."""
+    """A table by which `translate` leaves a text of `allowed` bytes as it is; it changes every other byte."""
     return bytes(byte if byte in allowed else byte ^ 1 for byte in range(256))
 
 

@@ -104,6 +104,9 @@ def test_what_cannot_be_is_said_and_changes_nothing(desk):
     assert "has a key called k already" in desk.run("new", "acme", "--id", "k")
     assert "not a valid value" in desk.run("new", "acme", "--id", "k k")
     assert desk.run("new", "acme", "--expires", "soon", code=2) == ""
+    assert "allowed: 1 to 64 letters" in desk.run("new", "no id", "--create")
+    assert "allowed: 1 to 64 letters" in desk.run("import", "no id", "--create", stdin="elsewhere-0123456789")
+    assert "would have expired 2020-01-01" in desk.run("new", "acme", "--expires", "2020-01-01")
     assert "has no key called x" in desk.run("revoke", "acme", "x")
     assert "there is no consumer bert" in desk.run("rotate", "bert", "x")
     assert desk.file() == before
@@ -170,6 +173,17 @@ def test_the_list_says_how_each_key_is(desk):
     assert rows["mine"] == ["own", "mine", "expired", "2020-01-01T00:00:00Z"]
     assert rows["later"][3:5] == ["valid", "from"]
     assert {row[0] for row in desk.rows("acme")} == {"acme"}
+
+
+def test_an_empty_list_says_so(desk):
+    result = CliRunner().invoke(cli, ["-c", f"{desk.folder}/conf.toml", "keys", "list", "nobody"])
+    assert (result.stdout, result.stderr) == ("", "there is no key of nobody\n")
+
+
+def test_a_time_that_is_none_is_told_both_ways_to_say_one(desk):
+    result = CliRunner().invoke(cli, ["-c", f"{desk.folder}/conf.toml", "keys", "new", "acme", "--expires", "soon"])
+    assert "a time with its zone" in result.stderr
+    assert "a duration" in result.stderr
 
 
 def test_the_list_knows_the_last_use(desk, monkeypatch):

@@ -41,6 +41,7 @@ def test_a_line_is_a_table_with_its_id():
         (CertificateName, {"fingerprint": "AB"}, "it.fingerprint"),
         (CertificateName, {"san": "a.example"}, "it.san"),
         (SignatureKey, {"keyid": "a", "algorithm": "ed25519", "key": ""}, "it.key"),
+        (SignatureKey, {"keyid": "a", "algorithm": "hmac-sha1", "key": "k"}, "it.algorithm"),
         (Consumer, {"groups": "gold"}, "it.groups"),
         (Consumer, {"labels": {"a": "b\n"}}, "it.labels.a"),
         (ListedConsumer, {}, "it.id"),

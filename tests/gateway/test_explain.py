@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gatewayd.config import model
+from gatewayd.config.load import decode
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import Hooks, Route
 from gatewayd.core.problem import problem
@@ -82,7 +83,7 @@ def snapshot(**gateway: Any) -> Snapshot:
         for listener in document.listeners
     }
     upstreams: Any = {"policies": FakeUpstream((FakeTarget("127.0.0.1:9000", 3, True),))}
-    return Snapshot(7, document, routers, compiled, {"policy": links}, upstreams)
+    return Snapshot(7, document, routers, compiled, {"policy": links}, upstreams=upstreams)
 
 
 def said(method: str, url: str, *headers: tuple[str, str], listener: str = "http", **gateway: Any) -> Explanation:
@@ -239,4 +240,41 @@ def test_what_policies_say_of_the_caller():
         "  policy 3  more (acl, enforce, fails closed)",
         "  answer    403 not_allowed by acl",
         "  otherwise reply 204",
+    ]
+
+
+def for_plan(plan: str, method: str) -> list[str]:
+    """The last lines about a request of a caller with `plan`."""
+    document = decode(
+        {
+            "listeners": {"http": {"address": "127.0.0.1:8080"}},
+            "routes": {"all": {"path": "/*", "reply": {"status": 204}, "policies": ["who"]}},
+            "plans": {"gold": {"policies": ["few", "readers"]}},
+            "consumers": {"ann": {"plan": plan}},
+            "policies": {
+                "who": {"policy": "authentication", "any_of": ["passwords"], "anonymous": "ann"},
+                "passwords": {"policy": "basic_auth"},
+                "few": {"policy": "rate_limit", "rate": "5/m"},
+                "readers": {"policy": "acl", "deny": [{"methods": ["DELETE"]}]},
+            },
+        }
+    )
+    return explain(build(document, Ground()), "http", method, "http://a/").lines()[3:]
+
+
+def test_what_the_callers_plan_has_and_says():
+    who = "  policy 1  who (authentication, enforce, fails closed): any of: passwords; without any: ann"
+    assert for_plan("", "DELETE") == [who, "            passes: consumer ann, by anonymous", "  answer    reply 204"]
+    assert for_plan("gold", "DELETE") == [
+        who,
+        "            passes: consumer ann, by anonymous, plan gold",
+        "  policy 2  readers (acl, enforce, fails closed): deny methods DELETE",
+        "            refuses with 403 not_allowed: deny[0] holds: methods DELETE",
+        "  policy 3  few (rate_limit, enforce, fails closed): 5/m, 5 at once, for each address",
+        "  answer    403 not_allowed by readers",
+        "  otherwise reply 204",
+    ]
+    assert for_plan("gold", "GET")[-2:] == [
+        "  policy 3  few (rate_limit, enforce, fails closed): 5/m, 5 at once, for each address",
+        "  answer    reply 204",
     ]

@@ -93,3 +93,10 @@ def test_keys_from_elsewhere():
     ):
         assert not fit_elsewhere(text)
     assert api_keys.is_ours(KEY)
+
+
+def test_a_mark_is_this_process_own():
+    mark = api_keys.marker()
+    assert mark(KEY) == mark(KEY) != mark(KEY[:-1])
+    assert mark(KEY) != api_keys.marker()(KEY)
+    assert len(mark(KEY)) == 16

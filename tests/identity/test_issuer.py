@@ -66,6 +66,7 @@ def test_nothing_wrong(file):
         ({"jwks": None, "secret": SECRET}, "algorithms[0]", "goes with public keys"),
         ({"jwks": None, "secret": "x" * 47, "algorithms": ["HS256", "HS384"]}, "secret", "is too short for HS384"),
         ({"jwks": None, "jwks_file": "/none/jwks.json"}, "jwks_file", "cannot be read: No such file"),
+        ({"audience": []}, "audience", "nobody is named"),
         ({"consumer": "nobody"}, "consumer", "no consumer of this id"),
         ({"consumer": "acme", "consumer_claim": "org"}, "consumers", "tokens can be assigned"),
         ({"consumer_claim": "org", "consumers": "any"}, "consumers", "tokens can be assigned"),

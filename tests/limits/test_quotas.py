@@ -283,7 +283,7 @@ def in_processes(count: int, state: Path, seconds: float) -> Iterator[dict[int, 
             spot, through = quota.spot(b"a", OWN), Counter[int]()
             while (now := time.monotonic()) < begin + seconds:
                 if now > begin and quota.take(spot, 1, int(now * 1e9)) >= 0:
-                    through[quota._period.start] += 1
+                    through[quota.period.start] += 1
             os.write(end, json.dumps(through).encode())
 
         forked(work)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gatewayd.core.arena import Arena
 from gatewayd.core.policy import BuildContext
+from gatewayd.errors import ConfigError
 from gatewayd.limits.table import COLUMNS, IDENTIFIED, OWN, OWN_ROWS, SIZES, STRANGER, Memo, Shape, Table
 from tests.limits.workers import FEW, contexts
 from tests.support.forked import forked
@@ -118,6 +119,11 @@ def test_where_nothing_is_served_it_stands_alone():
     tables = [table_of(BuildContext("limit")) for _ in range(2)]
     tables[0].cells[tables[0].row(b"a", OWN)] = 1
     assert tables[1].cells[tables[1].row(b"a", OWN)] == 0
+
+
+def test_no_room_for_a_table_is_a_fault_of_the_configuration():
+    with pytest.raises(ConfigError, match="no room"):
+        Table.of(contexts(1, Arena(size=1 << 20))[0], "rows", WIDTH)
 
 
 @pytest.mark.parametrize("most", [1, 5])

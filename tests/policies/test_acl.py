@@ -66,9 +66,9 @@ def test_explain_says_the_rules_and_which_one_decides():
 
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(ConfigError) as caught:
-        hooks(deny=[{"routes": ["claims", "clams"]}], allow=[{}])
+        hooks(deny=[{"routes": ["claims", "clams"]}, {"methods": ["PUT", "delete"]}], allow=[{}])
     found = [(fault.path, fault.found) for fault in caught.value.faults]
-    assert found == [("deny[0].routes[1]", "clams"), ("allow[0]", "")]
+    assert found == [("deny[0].routes[1]", "clams"), ("deny[1].methods[1]", "delete"), ("allow[0]", "")]
     with pytest.raises(ConfigError, match="there is no rule"):
         hooks()
 

@@ -13,6 +13,7 @@ from gatewayd.core.clock import FakeClock
 from gatewayd.core.identity import Consumer, Identity
 from gatewayd.core.policy import BuildContext, Hooks, NoConsumers
 from gatewayd.errors import ConfigError
+from gatewayd.observe import metrics
 from gatewayd.policies import rate_limit
 from tests.limits.workers import SECOND, contexts
 from tests.support.edge import EdgeThread, proxied
@@ -141,7 +142,7 @@ def test_strangers_cannot_starve_a_consumer(algorithm):
     context = contexts(1)[0]
     context.consumers = Known()
     hooks = build(context, rate="5/h", key="consumer", algorithm=algorithm)
-    for number in range(100_000):
+    for number in range(20_000):
         assert hooks.limit is not None
         hooks.limit.take(make_exchange(client=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"), NOW)
     assert through(hooks, 7, identity=called("acme")) == 5
@@ -191,7 +192,7 @@ def test_of_several_limits_all_hold_and_what_one_refuses_costs_no_other():
     assert [reply.status for reply in replies] == [200, 200, 429, 429, 429, 429, 200]
     assert {orjson.loads(reply.body)["policy"] for reply in replies if reply.status == 429} == {"narrow"}
     last = replies[-1]
-    assert last.headers["ratelimit"] == '"narrow";r=0;t=3600' or '"wide";r=9' in last.headers["ratelimit"]
+    assert last.headers["ratelimit"].startswith(('"narrow";r=0;', '"wide";r=9;'))  # the parser keeps one line
     assert (last.headers["x-ratelimit-limit"], last.headers["x-ratelimit-remaining"]) == ("2", "0")
 
 
@@ -216,10 +217,10 @@ def test_observed_it_refuses_nothing_and_says_nothing():
         with EdgeThread(found) as edge, Caller(edge.port) as caller:
             replies = [caller.ask() for _ in range(3)]
             edge.call(edge.edge._pipeline.record)
-            verdicts = edge.totals().verdicts
+            verdicts = edge.totals().tokens[metrics.VERDICTS]
     assert [reply.status for reply in replies] == [200] * 3
     assert not any(name.startswith("ratelimit") for name in replies[0].headers)
-    assert verdicts == {("quiet", "observed"): 2}
+    assert verdicts == {"observed:quiet": 2}
 
 
 @pytest.mark.parametrize(("charge", "statuses"), [("request", [500, 429]), ("success", [500, 500, 500])])
