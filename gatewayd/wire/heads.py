@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Headers
 from gatewayd.errors import UpstreamError
 from gatewayd.rfc.headers import WITHHELD_FROM_REPLIES, connection_options, http_date
-from gatewayd.wire.fields import FieldLines, Withheld, has_bare_line_end
+from gatewayd.wire.fields import FieldLines, Kind, Withheld, has_bare_line_end
 
 MAX_DIGITS = 18
 """Digits of the largest Content-Length believed: within what an off_t holds."""
@@ -31,12 +32,12 @@ class Dated(Withheld):
     """A Date. It goes on all the same, but it has to be known whether there is one."""
 
 
-def _sort(name: bytes, value: bytes) -> type[Withheld] | None:
+def _sort(name: bytes) -> Kind | Callable[[bytes], Kind]:
     """What most replies hold beside what goes on has a kind of its own, so that nothing is compared twice."""
-    if name == b"content-length" and value.isdigit() and len(value) <= MAX_DIGITS:
-        return Length
-    if name == b"connection" and value.lower() == b"keep-alive":
-        return Lasting
+    if name == b"content-length":
+        return lambda value: Length if value.isdigit() and len(value) <= MAX_DIGITS else Withheld
+    if name == b"connection":
+        return lambda value: Lasting if value.lower() == b"keep-alive" else Withheld
     if name == b"date":
         return Dated
     return Withheld if name in WITHHELD_FROM_REPLIES else None

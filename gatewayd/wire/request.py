@@ -24,7 +24,7 @@ LONGEST_LINES = 1024
 _HANDLED = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 
 
-def _sort(name: bytes, value: bytes) -> type[Withheld] | None:
+def _sort(name: bytes) -> type[Withheld] | None:
     return Withheld if WITHHELD[name] else None
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gatewayd.wire.fields import LONGEST, MEMORY, Field, FieldLines, Withheld, has_bare_line_end
 
 
-def sort(name: bytes, value: bytes) -> type[Withheld] | None:
+def sort(name: bytes) -> type[Withheld] | None:
     return Withheld if name.startswith(b"w-") else None
 
 
