@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from gatewayd.core.exchange import UNKNOWN_LENGTH, Headers
 from gatewayd.errors import UpstreamError
-from gatewayd.rfc.headers import WITHHELD_FROM_REPLIES, connection_options, http_date
+from gatewayd.rfc.headers import WITHHELD_FROM_REPLIES, connection_options, http_date, is_token
 from gatewayd.wire.fields import FieldLines, Kind, Withheld, has_bare_line_end
 
 MAX_DIGITS = 18
@@ -45,6 +45,7 @@ def _sort(name: bytes) -> Kind | Callable[[bytes], Kind]:
 
 _lines = FieldLines(_sort)
 _known = _lines.known.get
+_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"br", b"zstd"))
 _ORDINARY_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 _NEVER_NAMED = frozenset((b"set-cookie", b"cache-control", b"content-type", b"location", b"www-authenticate"))
 """Reply fields that a `Connection` option cannot take away: a target that names them is mistaken."""
@@ -97,13 +98,13 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
         chunked = False
         if withheld:
             chunked, persistent = _read_withheld(withheld, headers, persistent, head[7:8] == b"1")
+            if length != UNKNOWN_LENGTH and any(name == b"transfer-encoding" for name, _ in withheld):
+                raise ValueError("it is framed twice")
     except ValueError as error:
         raise UpstreamError(502, "malformed_reply", detail=str(error)) from None
     if not dated and status >= 200:
         headers.append((b"date", http_date(time.time())))  # RFC 9110 §6.6.1
-    if length == UNKNOWN_LENGTH or chunked:
-        if length != UNKNOWN_LENGTH:
-            raise UpstreamError(502, "malformed_reply", detail="it is framed twice")
+    if length == UNKNOWN_LENGTH:
         bodyless = method == b"HEAD" or status < 200 or status in (204, 304)
         persistent = persistent and (chunked or bodyless)  # else the body ends with the connection
     return ReplyHead(status, headers, withheld, length, chunked, persistent)
@@ -111,17 +112,24 @@ def read_reply_head(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
 
 def _read_withheld(withheld: Headers, headers: Headers, persistent: bool, modern: bool) -> tuple[bool, bool]:
     """Whether the body is chunked, and whether the connection persists. Raises `ValueError`."""
-    chunked = False
+    coding = b""
     for name, value in withheld:
         if name == b"content-length":
             raise ValueError("its Content-Length is no number")
         if name == b"transfer-encoding":
-            if chunked or value.lower() != b"chunked" or not modern:
+            if coding or not modern or not _is_one_coding(value):
                 raise ValueError("its transfer coding is not one chunked")
-            chunked = True
+            coding = value.lower()
         elif name == b"connection":
             persistent = _connected(value, persistent, headers)
-    return chunked, persistent
+    return coding == b"chunked", persistent and coding in (b"", b"chunked")
+
+
+def _is_one_coding(value: bytes) -> bool:
+    """`chunked`, or a name that codes nothing, such as `identity` (RFC 2616 §3.6): such a body ends with the connection
+    (RFC 9112 §6.3). What is coded in fact is not taken for what it is not."""
+    coding = value.lower()
+    return coding == b"chunked" or (is_token(coding) and b"chunked" not in coding and coding not in _CODINGS)
 
 
 _statuses: dict[bytes, tuple[int, bool]] = {}

@@ -21,6 +21,8 @@ def parsed(head: bytes, method: bytes, max_headers: int) -> ReplyHead:
         (reply(b"Content-Length: 3"), b"GET", 3, False, True),
         (reply(b"Transfer-Encoding: Chunked"), b"GET", UNKNOWN_LENGTH, True, True),
         (reply(), b"GET", UNKNOWN_LENGTH, False, False),
+        (reply(b"Transfer-Encoding: identity"), b"GET", UNKNOWN_LENGTH, False, False),
+        (reply(b"Transfer-Encoding: identity"), b"HEAD", UNKNOWN_LENGTH, False, False),
         (reply(), b"HEAD", UNKNOWN_LENGTH, False, True),
         (reply(status=b"304 Not Modified"), b"GET", UNKNOWN_LENGTH, False, True),
         (reply(status=b"204 No Content"), b"GET", UNKNOWN_LENGTH, False, True),
