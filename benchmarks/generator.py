@@ -38,7 +38,8 @@ Ask = tuple[str, str]
 class Plan:
     """What to send. `rate` in requests a second over all processes (None: closed loop), times in seconds.
 
-    `asks`: what is asked in turn, whichever connection is free; none: the URL's own target, always.
+    `asks`: what is asked in turn, whichever connection is free; none: the URL's own target, always. `sticky`: each
+    connection asks one of them, always.
     """
 
     url: str
@@ -53,6 +54,7 @@ class Plan:
     timeout: float = 10.0
     insecure: bool = False
     asks: tuple[Ask, ...] = ()
+    sticky: bool = False
 
     def orders(self) -> list[dict[str, Any]]:
         """One order for each process; connections are dealt out evenly."""

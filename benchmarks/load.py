@@ -23,7 +23,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from itertools import count, cycle
+from itertools import count, cycle, repeat
 from typing import Any
 
 import httptools
@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.busy = False
         self.intended = 0.0
+        self.next_request = repeat(run.next_request()).__next__ if run.plan["sticky"] else run.next_request
         self.parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -113,7 +114,7 @@ class Connection(asyncio.Protocol):
         """Send the request now; its latency counts from `intended`."""
         self.busy = True
         self.intended = intended
-        self.transport.write(self.run.next_request())  # type: ignore[union-attr]
+        self.transport.write(self.next_request())  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""

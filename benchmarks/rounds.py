@@ -30,7 +30,8 @@ REFUSED_ERROR = 0.01
 class Traffic:
     """What a round sends. `rate`: open loop at so many requests a second; None: closed loop.
 
-    `asks` are sent in turn instead of `path`. `refused`: the share of requests that is to be answered by a refusal.
+    `asks` are sent in turn instead of `path`, or if `sticky` one of them by each connection. `refused`: the share of
+    requests that is to be answered by a refusal.
     """
 
     path: str = "/v1/policies/731"
@@ -41,6 +42,7 @@ class Traffic:
     headers: tuple[str, ...] = ()
     base: tuple[str, ...] = HEADERS
     asks: tuple[Ask, ...] = ()
+    sticky: bool = False
     refused: float = 0.0
 
     def plan(self, proxy: Proxy, seconds: float, processes: int) -> Plan:
@@ -54,6 +56,7 @@ class Traffic:
             method=self.method,
             headers=self.base + self.headers,
             asks=self.asks,
+            sticky=self.sticky,
             body_size=self.body_size,
             timeout=10.0,
             insecure=True,
@@ -63,7 +66,8 @@ class Traffic:
         """One line for the report."""
         how = f"open loop, {self.rate:,.0f} requests/s" if self.rate else "closed loop"
         body = f" with a body of {self.body_size:,} bytes" if self.body_size else ""
-        what = f"{len(self.asks):,} different requests in turn" if self.asks else f"{self.method} {self.path}"
+        turns = "one for each connection" if self.sticky else "in turn"
+        what = f"{len(self.asks):,} different requests, {turns}" if self.asks else f"{self.method} {self.path}"
         return f"{what}{body}, {self.connections} connections a worker, {how}"
 
 

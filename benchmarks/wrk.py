@@ -24,8 +24,11 @@ def installed() -> bool:
 
 
 def command(plan: Plan, threads: int, asks: str = "") -> list[str]:
-    """The command line of a closed-loop plan of whole seconds. `asks`: the file of `plan.asks`, if there are some."""
-    threads = min(threads, plan.connections)
+    """The command line of a closed-loop plan of whole seconds. `asks`: the file of `plan.asks`, if there are some.
+
+    A script cannot tell connections apart, so where each asks its own thing it has a thread of its own.
+    """
+    threads = plan.connections if plan.sticky else min(threads, plan.connections)
     argv = [
         "wrk",
         f"-t{threads}",
@@ -35,7 +38,14 @@ def command(plan: Plan, threads: int, asks: str = "") -> list[str]:
     argv += ["--timeout", f"{max(1, round(plan.timeout))}s", "--script", str(TURNS if asks else SCRIPT)]
     for header in plan.headers:
         argv += ["-H", header]
-    return [*argv, plan.url, "--", plan.method, str(plan.body_size), *([asks, str(threads)] if asks else [])]
+    return [
+        *argv,
+        plan.url,
+        "--",
+        plan.method,
+        str(plan.body_size),
+        *([asks, str(threads), "01"[not plan.sticky]] if asks else []),
+    ]
 
 
 @contextmanager

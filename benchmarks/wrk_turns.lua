@@ -1,5 +1,5 @@
 -- Requests that differ: one after the other from a file with a line for each, its target and one more header, a tab between.
--- Arguments after "--" as in wrk_report.lua, then that file and how many threads there are.
+-- Arguments after "--" as in wrk_report.lua, then that file, how many threads there are, and how far a turn goes on.
 dofile(debug.getinfo(1, "S").source:match("^@(.*)wrk_turns%.lua$") .. "wrk_report.lua")
 
 local threads = 0
@@ -9,7 +9,7 @@ setup = function(thread)
 end
 
 local prepare = init
-local requests, turn = {}, 0
+local requests, turn, step = {}, 0, 1
 init = function(args)
   prepare(args)
   for line in io.lines(args[3]) do
@@ -20,9 +20,10 @@ init = function(args)
     requests[#requests + 1] = wrk.format(nil, target, headers)
   end
   turn = math.floor(number * #requests / tonumber(args[4]))  -- so that threads ask for different things
+  step = tonumber(args[5])
 end
 
 request = function()
-  turn = turn % #requests + 1
-  return requests[turn]
+  turn = (turn + step) % #requests
+  return requests[turn + 1]
 end

@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 """Open at once, per worker."""
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds without asking after a failure; twice as long after each further one."""
 
 _log = logging.getLogger(__name__)
 _clients: dict[asyncio.AbstractEventLoop, dict[RedisServer, Redis]] = {}
-_KEPT = "redis"
 
 
 class Unreachable(GatewaydError):
@@ -61,8 +60,8 @@ class Call(NamedTuple):
 class RedisServer:
     """The server of a configuration, as one worker sees it."""
 
-    def __init__(self, config: Config, monotonic: Callable[[], float]) -> None:
-        """`monotonic` tells seconds."""
+    def __init__(self, config: Config, monotonic: Callable[[], float], use: str = "limits") -> None:
+        """`monotonic` tells seconds. `use`, for logs: what it is for."""
         self.config = config
         self.prefix = config.prefix.encode()
         self.up = True
@@ -71,7 +70,7 @@ class RedisServer:
         """How many came to an end."""
         self.failures = 0
         self._monotonic = monotonic
-        self._place = _place(config.url)
+        self._place = f"{_place(config.url)}, for the {use},"
         self._pause = SHORTEST_PAUSE
         self._rests_until = self._down_since = 0.0
         self._closed = False
@@ -81,8 +80,11 @@ class RedisServer:
         return f"<RedisServer {self._place} {'up' if self.up else 'down'}>"
 
     @classmethod
-    def of(cls, context: BuildContext) -> RedisServer:
-        """The one of the configuration, kept over reloads. Raises `ConfigError` if there is none, or no library."""
+    def of(cls, context: BuildContext, use: str) -> RedisServer:
+        """The one of the configuration, kept over reloads; each `use` finds out by itself whether it answers.
+
+        Raises `ConfigError` if there is none, or no library.
+        """
         config = context.document.redis
         if not config.url:
             raise ConfigError([Fault("", "it needs a Redis server, and there is none", hint="set redis.url")])
@@ -91,9 +93,9 @@ class RedisServer:
         except ImportError:
             hint = "pip install 'gatewayd[redis]'"
             raise ConfigError([Fault("", "the library redis is not installed", hint=hint)]) from None
-        found: RedisServer | None = context.kept.get(("", _KEPT))
+        found: RedisServer | None = context.kept.get(("", f"redis {use}"))
         if found is None or found.config != config:
-            found = context.kept[("", _KEPT)] = cls(config, context.clock.monotonic)
+            found = context.kept[("", f"redis {use}")] = cls(config, context.clock.monotonic, use)
         return found
 
     def ready(self) -> bool:

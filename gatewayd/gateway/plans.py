@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gatewayd.config import model
 from gatewayd.core.policy import Route
@@ -72,13 +72,27 @@ def _variant(
 
 
 def misplaced(links: dict[str, ChainLink], document: model.Document) -> list[Fault]:
-    """Instances that a plan cannot have: it is not known before they run, or they answer in the handler's stead."""
-    faults = []
-    for plan, config in document.plans.items():
-        for index, name in enumerate(config.policies):
-            link = links.get(name)
-            if link is not None and (link.hooks.authenticate is not None or link.hooks.handler is not None):
-                where = f"plans.{plan}.policies[{index}]"
-                allowed = "what runs behind authentication, and leaves the answer to others"
-                faults.append(Fault(where, f"a plan cannot have a {link.policy}", name, allowed))
-    return faults
+    """Instances that a plan cannot have."""
+    return [
+        fault
+        for plan, config in document.plans.items()
+        for index, name in enumerate(config.policies)
+        if name in links
+        for fault in _misplaced(f"plans.{plan}.policies[{index}]", links[name], links)
+    ]
+
+
+def _misplaced(where: str, link: ChainLink, links: dict[str, ChainLink]) -> Iterator[Fault]:
+    """One that runs before the plan is known, or answers in the handler's stead. And one whose kind tells targets in
+    fields of other names who calls: on one route some callers would then get by whoever takes these out.
+    """
+    if link.hooks.authenticate is not None or link.hooks.handler is not None:
+        allowed = "what runs behind authentication, and leaves the answer to others"
+        yield Fault(where, f"a plan cannot have a {link.policy}", link.instance, allowed)
+        return
+    told = {field.decode() for other in links.values() if other.policy == link.policy for field in other.hooks.tells}
+    if told:
+        message = f"with another {link.policy} for some callers, these could send {', '.join(sorted(told))} themselves"
+        yield Fault(
+            where, message, link.instance, hint="name it on the route, or let the fields begin with X-Consumer-"
+        )

@@ -95,7 +95,7 @@ class Book:
             self._live = base[:_PAGE].cast("q")
             self._take_blocks(whole, block + 1)
         self.member = b"%b:%d" % (self._salt.hex().encode(), column)
-        """Tells this column of this book from all others, on other machines too."""
+        """The book, a colon, the column: tells it from all others, on other machines too."""
         self._index = base[_INDEX:_DIGESTS].cast("I")
         self._digests = base[_DIGESTS:]
         self._maps: list[memoryview] = []

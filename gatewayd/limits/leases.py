@@ -152,7 +152,9 @@ class QuotaSide:
         period = self._quota.period
         key = b"quota:%b:%d:%b" % (self._name, period.start, account.name)
         over = 1000 * (period.end + _KEPT)
-        return Claim(QUOTA, key, (self._quota.member, used, want, self.limit, over), used, account.member)
+        member = self._quota.member
+        machine, total = member.partition(b":")[0], self._quota.total(account.spot)
+        return Claim(QUOTA, key, (machine, member, total, want, self.limit, over), used, account.member)
 
 
 class Account:

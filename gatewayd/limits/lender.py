@@ -1,8 +1,8 @@
 """The lender: what a worker's accounts of limits that several machines share ask Redis for, in one round trip for all.
 
-Nobody waits for it. It works while somebody has asked or holds a lease, and then rests. What an account used and what
-it may use is told in totals, never in differences, and Redis remembers for each worker up to which total it has charged
-it. So an answer that is lost costs nothing: the next one makes it good.
+Nobody waits for it. It works while somebody has asked or holds a lease, and then rests. What was used is told in totals,
+never in differences, and Redis remembers what it has charged. So an answer that is lost costs nothing: the next one makes
+it good.
 """
 
 from __future__ import annotations
@@ -56,22 +56,23 @@ not known, `base` is taken for that."""
 QUOTA = Script("""
 local out = {}
 for i, key in ipairs(KEYS) do
-  local a = 5 * (i - 1)
-  local member, used, want = ARGV[a + 1], tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-  local limit, over = tonumber(ARGV[a + 4]), ARGV[a + 5]
-  local known = redis.call('HMGET', key, 'all', member)
-  local others = tonumber(known[1] or 0) - tonumber(known[2] or 0)
+  local a = 6 * (i - 1)
+  local machine, member, used = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])
+  local want, limit, over = tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]), ARGV[a + 6]
+  local known = redis.call('HMGET', key, 'all', machine, member)
+  local others = tonumber(known[1] or 0) - tonumber(known[2] or 0) - tonumber(known[3] or 0)
   local granted = math.max(0, math.min(want, limit - others - used))
   local all = others + used + granted
-  redis.call('HSET', key, 'all', string.format('%.0f', all), member, string.format('%.0f', used + granted))
+  redis.call('HSET', key, 'all', string.format('%.0f', all), machine, string.format('%.0f', used),
+    member, string.format('%.0f', granted))
   redis.call('PEXPIREAT', key, over)
   out[2 * i - 1] = string.format('%.0f', granted)
   out[2 * i] = string.format('%.0f', all)
 end
 return out
 """)
-"""For each member the total up to which it may use a quota, and the sum of these. A server that forgot them is told
-them again by whoever uses some more."""
+"""For each machine what it used, for each worker what it holds, and the sum of all of it. What a worker used of its
+lease counts twice until it is heard of again. A server that forgot all this is told it again by whoever asks."""
 
 _PING = Call(None, (), ("PING",))
 
@@ -120,7 +121,7 @@ class Lender:
     @classmethod
     def of(cls, context: BuildContext) -> Lender:
         """The one for the server of the configuration, kept over reloads. Raises `ConfigError`."""
-        server = RedisServer.of(context)
+        server = RedisServer.of(context, "limits")
         found: Lender | None = context.kept.get(("", "lender"))
         if found is None or found.server is not server:
             found = context.kept[("", "lender")] = cls(server, context.clock.monotonic)

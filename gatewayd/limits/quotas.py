@@ -121,6 +121,10 @@ class Quota:
         """The part of it that stands in this process' column of the open book."""
         return self._book.own(spot.at) if self._book is not None and spot.turn == self.turn else 0
 
+    def total(self, spot: Spot) -> int:
+        """What stands in all columns of the open book."""
+        return self._book.used(spot.at) if self._book is not None and spot.turn == self.turn else 0
+
     @property
     def member(self) -> bytes:
         """Tells that column from those of all other books, on other machines too."""

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from gatewayd.cache.keys import query_normaliser
+from gatewayd.cache.redis_tier import RedisTier
 from gatewayd.cache.serving import Cache, Kept, Settings
 from gatewayd.cache.stamps import Stamps
 from gatewayd.config.model import Bytes, Span, Status
@@ -56,6 +57,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     stale_if_error: Duration = Duration(0)  # for replies that do not say
     uncacheable_for: Span = Duration(10)  # nobody waits for another's fetch of what could not be stored
     hide_tags: bool = True  # Cache-Tag and Surrogate-Key stay here
+    shared: bool = False  # with all machines that share redis.url; a miss asks there before it asks the target
 
 
 class Order(Struct, frozen=True):
@@ -69,12 +71,16 @@ def build(config: Config, context: BuildContext) -> Hooks:
     """Hooks for the routes of an instance."""
     if config.object > config.memory:
         raise ConfigError([Fault("object", "larger than what all replies may take", str(config.object), "memory")])
-    cache = Cache(_settings(config, context), _kept(config, context), context.clock)
+    tier = RedisTier.of(context) if config.shared else None
+    cache = Cache(_settings(config, context), _kept(config, context), context.clock, tier)
     store = cache.store
 
     def purge(body: bytes) -> int:
         order = msgspec.json.decode(body, type=Order)
-        return store.purge(order.kind, order.value)
+        found = store.purge(order.kind, order.value)
+        if tier is not None:
+            tier.purge(order.kind, order.value)
+        return found
 
     context.hear(PURGE, purge)
     return Hooks(handler=cache.wrap, reply=cache.replied, explain=_explain(config))
@@ -121,7 +127,8 @@ def _settings(config: Config, context: BuildContext) -> Settings:
 
 
 def _explain(config: Config) -> str:
-    return f"{config.memory} per worker, replies up to {config.object}, shared by {_SHARED[config.scope]}"
+    where = ", and by all machines" if config.shared else ""
+    return f"{config.memory} per worker, replies up to {config.object}, shared by {_SHARED[config.scope]}{where}"
 
 
 _SHARED = {"public": "everyone, as they allow", "consumer": "one consumer alone"}

@@ -45,7 +45,8 @@ def build(config: Config, context: BuildContext) -> Hooks:
         raise ConfigError(faults)
     foreign = frozenset(name for name in names.values() if not naming.is_reserved(name))
     tell = _teller(names, {})
-    return Hooks(access=_washed(tell, foreign) if foreign else tell, explain=" ".join(options.values()))
+    access = _washed(tell, foreign) if foreign else tell
+    return Hooks(access=access, tells=foreign, explain=" ".join(options.values()))
 
 
 def _teller(names: dict[str, bytes], ready: _Ready) -> AccessHook:

@@ -11,6 +11,7 @@ from gatewayd.config.expiry import expiring
 from gatewayd.config.faults import Locate, placed
 from gatewayd.config.load import load
 from gatewayd.config.model import Document
+from gatewayd.config.subscriptions import planless
 from gatewayd.core.arena import Arena
 from gatewayd.core.workers import MAX_WORKERS
 from gatewayd.errors import ConfigError, Fault
@@ -64,7 +65,7 @@ def prepare(path: str, environ: Mapping[str, str], rules: Rules | None = None, h
         return [*_workers(document), *_addresses(document, held(document)), *built]
 
     loaded = load(path, environ, rules.policies if rules else None, verify)
-    warnings = tuple(expiring(loaded.document, loaded.locate))
+    warnings = (*expiring(loaded.document, loaded.locate), *planless(loaded.document, loaded.locate))
     return Prepared(loaded.document, msgspec.msgpack.encode(loaded.raw), loaded.locate, warnings)
 
 

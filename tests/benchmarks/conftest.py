@@ -17,6 +17,7 @@ class Server:
         self.port = 0
         self.requests = 0
         self.bodies: list[int] = []
+        self.asked: list[tuple[str, str]] = []
         self.stalled = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -49,6 +50,7 @@ class Server:
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         self.requests += 1
         self.bodies.append(len(await request.read()))
+        self.asked.append((request.path, request.headers.get("X-Key", "")))
         if request.path == "/stall" and not self.stalled.is_set():
             self.stalled.set()
             await asyncio.sleep(0.5)

@@ -14,11 +14,30 @@ from benchmarks.processes import free_port
 
 def test_a_request_as_it_goes_over_the_wire():
     plan = Plan("http://api.example:8080/a?b=c", method="POST", headers=("X-A: 1",), body_size=3)
-    assert plan.requests() == ["POST /a?b=c HTTP/1.1\r\nHost: api.example:8080\r\nX-A: 1\r\nContent-Length: 3\r\n\r\nxxx"]
+    assert plan.requests() == [
+        "POST /a?b=c HTTP/1.1\r\nHost: api.example:8080\r\nX-A: 1\r\nContent-Length: 3\r\n\r\nxxx"
+    ]
 
 
 def test_a_host_of_ones_own_stays_alone():
     assert "api.example" not in Plan("http://api.example/", headers=("host: other",)).requests()[0]
+
+
+def test_requests_that_differ():
+    plan = Plan("http://h/own", asks=(("/a", "X: 1"), ("/b?c", "")))
+    assert plan.requests() == [
+        "GET /a HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n",
+        "GET /b?c HTTP/1.1\r\nHost: h\r\n\r\n",
+    ]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("sticky", [False, True])
+def test_different_things_are_asked_in_turn(server, sticky):
+    asks = tuple((f"/{number}", f"X-Key: {number}") for number in range(4))
+    found = generator.run(Plan(f"{server.url}/", 4, 0.3, processes=2, asks=asks, sticky=sticky))
+    assert found.failed == 0
+    assert set(server.asked) == {(f"/{number}", str(number)) for number in range(4)}
 
 
 def test_connections_are_dealt_out_to_processes():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from benchmarks import wrk
@@ -33,6 +36,29 @@ def test_its_command_line():
     assert argv[1:4] == ["-t3", "-c3", "-d2s"]
     assert argv[argv.index("-H") + 1] == "A: b"
     assert argv[-4:] == ["http://h/", "--", "POST", "7"]
+
+
+def test_its_command_line_where_requests_differ():
+    plan = Plan("http://h/", connections=5, duration=2.0, asks=(("/a", "X: 1"), ("/b", "")))
+    with wrk.asks_of(plan) as asks:
+        assert Path(asks).read_text() == "/a\tX: 1\n/b\t\n"
+        argv = wrk.command(plan, 2, asks)
+        assert (argv[1], argv[-6:]) == ("-t2", ["--", "GET", "0", asks, "2", "1"])
+        sticky = wrk.command(replace(plan, sticky=True), 2, asks)
+    assert (sticky[1], sticky[-3:]) == ("-t5", [asks, "5", "0"])
+    assert not Path(asks).exists()
+    with wrk.asks_of(Plan("http://h/")) as asks:
+        assert asks == ""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not wrk.installed(), reason="wrk is not installed")
+@pytest.mark.parametrize("sticky", [False, True])
+def test_it_asks_for_different_things(server, sticky):
+    asks = (("/a", "X-Key: 1"), ("/b", "X-Key: 2"), ("/c", ""))
+    found = wrk.run(Plan(f"{server.url}/", connections=3, duration=1.0, asks=asks, sticky=sticky), [0])
+    assert found.failed == 0
+    assert set(server.asked) == {("/a", "1"), ("/b", "2"), ("/c", "")}
 
 
 @pytest.mark.process

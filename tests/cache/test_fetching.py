@@ -282,6 +282,7 @@ def test_who_falls_too_far_behind_is_cut_off():
         slow, quick = scene.callers(1) + scene.callers(1)
         slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         joined(scene, 2)
+        scene.edge.until(lambda: scene.kept().flights.buffered == 50_000)
         gate.set()
         assert rest_of(quick, b"0\r\n\r\n").count(b"~") == 10_000_000
         with pytest.raises((h11.RemoteProtocolError, ConnectionResetError)):

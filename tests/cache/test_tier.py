@@ -67,7 +67,7 @@ class Shared:
 @pytest.fixture
 def shared(monkeypatch):
     tier, make = Shared(), policy.Cache
-    monkeypatch.setattr(policy, "Cache", lambda *arguments: make(*arguments, tier))
+    monkeypatch.setattr(policy, "Cache", lambda settings, kept, clock, *_: make(settings, kept, clock, tier))
     return tier
 
 

@@ -248,6 +248,41 @@ def test_files_that_can_be_written(tmp_path):
     assert faults_of("access_log.path", str(tmp_path / "x")) == []
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis://host",
+        "redis://me:secret@host:6379/3",
+        "rediss://[::1]:6380?ssl_ca_certs=/a.pem&db=2",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_urls_of_redis(url):
+    assert faults_of("redis.url", url) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:secret@host",
+        "redis://me:secret@host:secret",
+        "redis://me:secret@host:0",
+        "redis://me:secret@[host",
+        "redis://",
+        "secret",
+        "unix:",
+        "redis://me:secret@host/secret",
+        "redis://me:secret@host?socket_timeout=secret",
+        "rediss://me:secret@host?ssl_cert_reqs=none",
+    ],
+)
+def test_wrong_urls_of_redis_are_told_without_what_stands_in_them(url):
+    (found,) = faults_of("redis.url", url)
+    assert found.startswith("redis.url")
+    assert "secret" not in found
+
+
 def test_a_directory_for_state_may_have_to_be_made(tmp_path):
     assert faults_of("gateway.state_dir", str(tmp_path)) == []
     assert faults_of("gateway.state_dir", str(tmp_path / "a" / "b")) == []

@@ -81,7 +81,7 @@ def test_after_a_failure_nobody_asks_until_it_is_time(caplog):
             pauses.append(round(server._rests_until - clock.now, 6))
             clock.now = server._rests_until
             assert refused(server, PING) == "connect_failed"
-        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
         process.start()
         assert refused(server, PING) == "resting"
         clock.advance(2)
@@ -146,19 +146,19 @@ def context(**options) -> BuildContext:
 
 def test_without_a_url_or_the_library_a_policy_is_told(monkeypatch):
     with pytest.raises(ConfigError) as caught:
-        RedisServer.of(context())
+        RedisServer.of(context(), "limits")
     assert caught.value.faults[0].hint == "set redis.url"
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(ConfigError) as caught:
-        RedisServer.of(context(url="redis://h"))
+        RedisServer.of(context(url="redis://h"), "limits")
     assert caught.value.faults[0].hint == "pip install 'gatewayd[redis]'"
 
 
 def test_there_is_one_server_for_a_configuration():
     first = context(url="redis://h")
-    found = RedisServer.of(first)
-    assert RedisServer.of(first) is found
+    found = RedisServer.of(first, "limits")
+    assert RedisServer.of(first, "limits") is found
     first.document = decode({"redis": {"url": "unix:///run/r.sock", "timeout": "1s"}})
-    assert RedisServer.of(first) is not found
-    assert RedisServer.of(first).config.timeout == Duration(1)
-    assert "/run/r.sock" in repr(RedisServer.of(first))
+    assert RedisServer.of(first, "limits") is not found
+    assert RedisServer.of(first, "limits").config.timeout == Duration(1)
+    assert "/run/r.sock" in repr(RedisServer.of(first, "limits"))

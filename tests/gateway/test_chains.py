@@ -132,6 +132,51 @@ def test_hooks_are_attached_in_order_and_only_where_there_are_some():
     assert (route.access, route.reply, route.log) == ((("i0", access), ("i2", access)), (reply,), (log,))
 
 
+class Allowance:
+    """A limit with room for so many."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def take(self, exchange: Exchange, now: int) -> Reply | None:
+        if not self.room:
+            return REFUSAL
+        self.room -= 1
+        return None
+
+    def give_back(self, exchange: Exchange) -> None:
+        self.room += 1
+
+
+def limited(*links: tuple[str, Hooks, str]) -> Route:
+    """A route with these links: instance, hooks, mode."""
+    route = Route("all", lambda exchange: None)
+    chained = tuple(ChainLink(instance, "p", mode, "closed", hooks) for instance, hooks, mode in links)
+    attach(route, chained, FakeClock().monotonic)
+    return route
+
+
+def test_limits_are_one_step_at_the_place_of_the_first():
+    def access(exchange: Exchange) -> None: ...
+
+    wide, narrow = Allowance(5), Allowance(1)
+    first, *others = [Hooks(access=access), Hooks(limit=wide), Hooks(access=access), Hooks(limit=narrow)]
+    route = limited(("a", first, "enforce"), *((f"b{at}", each, "enforce") for at, each in enumerate(others)))
+    assert [name for name, _ in route.access] == ["a", "", "b1"]
+    step = route.access[1][1]
+    exchanges = [make_exchange() for _ in range(2)]
+    assert [step(exchange) for exchange in exchanges] == [None, REFUSAL]
+    assert exchanges[1].verdicts == [("b2", "refused")]
+    assert (wide.room, narrow.room) == (4, 0)
+
+
+def test_a_limit_that_observes_refuses_nothing():
+    route = limited(("quiet", Hooks(limit=Allowance(0)), "observe"), ("loud", Hooks(limit=Allowance(1)), "enforce"))
+    exchange = make_exchange()
+    assert route.access[0][1](exchange) is None
+    assert exchange.verdicts == [("quiet", "observed")]
+
+
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 

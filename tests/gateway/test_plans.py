@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from gatewayd.config.load import decode
 from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.identity import Consumer, Identity
 from gatewayd.core.policy import Hooks, Reply
+from gatewayd.gateway.build import verify
 from tests.gateway.hooks import guarded
 from tests.support.edge import EdgeThread
 from tests.support.raw import Caller
@@ -77,3 +79,23 @@ def test_where_nobody_is_asked_plans_mean_nothing(monkeypatch):
     document = served(monkeypatch, {"gold": ["no"]}, no=Hooks(refusing), last=marker("last"))
     with EdgeThread(document) as edge, Caller(edge.port) as caller:
         assert caller.ask("/", "x-who: a:gold").status == 200
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "told"),
+    [({}, {}, ""), ({"id": "X-User"}, {}, "x-user"), ({}, {"id": "X-User", "plan": "X-Tier"}, "x-tier, x-user")],
+)
+def test_nobody_gets_by_whoever_takes_out_forged_fields(ours, others, told):
+    """By having a plan, or none: where a plan's instance runs the route's does not, and without the plan only that."""
+    document = decode(
+        {
+            "plans": {"gold": {"policies": ["few", "plans"]}},
+            "policies": {
+                "few": {"policy": "rate_limit", "rate": "5/m"},
+                "plans": {"policy": "consumer_headers", **ours},
+                "routes": {"policy": "consumer_headers", **others},
+            },
+        }
+    )
+    found = verify(document)
+    assert [(fault.path, told in fault.message) for fault in found] == [("plans.gold.policies[1]", True)] * bool(told)

@@ -9,7 +9,7 @@ from .tree import ROOT, sources
 
 DATA_PATH = {"core", "rfc", "wire", "upstream", "observe", "policies", "handlers", "gateway"}
 NEVER = ("aiohttp", "click", "rich", "prometheus_client")
-ONLY_WHEN_USED = ("tree_sitter", "tree_sitter_toml", "argon2", "cryptography", "joserfc", "re2", "tomllib")
+ONLY_WHEN_USED = ("tree_sitter", "tree_sitter_toml", "argon2", "cryptography", "joserfc", "re2", "redis", "tomllib")
 """Imported by the function that needs them: most workers never do."""
 
 

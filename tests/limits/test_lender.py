@@ -1,4 +1,4 @@
-"""The lender: one round trip for all who ask, runs of bounded size, and nothing left waiting when there is no answer."""
+"""The lender: one round trip for all who ask, runs of bounded size, and nothing left waiting without an answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from gatewayd.core.clock import FakeClock
 from gatewayd.core.redis import Unreachable
+from gatewayd.core.tasks import spawn
 from gatewayd.limits.lender import BUCKET, HOLD, MOST, QUOTA, TOGETHER, Claim, Lender
 
 
@@ -108,20 +109,17 @@ def test_without_an_answer_nothing_waits_and_only_a_ping_looks_whether_it_is_bac
 
 
 def test_it_works_by_itself_while_there_is_something_to_do(clock):
-    server = Server()
-    lender = Lender(server, clock.monotonic)
+    server, tasks = Server(), []
+    lender = Lender(server, clock.monotonic, lambda work, name: tasks.append(spawn(work, name)))
     accounts = [Account(b"%d" % at) for at in range(MOST + 1)]
 
     async def run():
         for account in accounts:
             lender.ask(account)
-        while not accounts[-1].answers:
-            await asyncio.sleep(0)
-        while lender._works:
-            await asyncio.sleep(0)
+        await tasks[0]
         lender.ask(accounts[0])
-        while len(accounts[0].answers) < 2:
-            await asyncio.sleep(0)
+        await tasks[1]
 
     asyncio.run(run())
+    assert [len(account.answers) for account in (accounts[0], accounts[-1])] == [2, 1]
     assert len(server.trips) == 3
