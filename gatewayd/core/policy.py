@@ -94,8 +94,8 @@ class Hooks:
     challenges: tuple[bytes, ...] = ()
     """Of such a policy: values for WWW-Authenticate, which say how one may show who one is."""
     tells: frozenset[bytes] = frozenset()
-    """Fields by which it tells targets who calls, and which callers could send themselves where it does not run. Whoever
-    asks such a policy for `authenticate` takes their copies out first."""
+    """Fields by which it tells targets who calls, and which callers could send themselves where it does not run.
+    Whoever asks such a policy for `authenticate` takes their copies out first."""
     handler: Callable[[Handler], Handler] | None = None
     """Wraps the route's handler: a policy that may answer in its stead, or ask it on behalf of several exchanges."""
     why: Callable[[Exchange], str] | None = None

@@ -1,8 +1,8 @@
 """The lender: what a worker's accounts of limits that several machines share ask Redis for, in one round trip for all.
 
-Nobody waits for it. It works while somebody has asked or holds a lease, and then rests. What was used is told in totals,
-never in differences, and Redis remembers what it has charged. So an answer that is lost costs nothing: the next one makes
-it good.
+Nobody waits for it. It works while somebody has asked or holds a lease, and then rests. What was used is told in
+totals, never in differences, and Redis remembers what it has charged. So an answer that is lost costs nothing: the next
+one makes it good.
 """
 
 from __future__ import annotations

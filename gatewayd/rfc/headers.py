@@ -28,10 +28,12 @@ FORWARDING = frozenset(
     {
         b"forwarded", b"via", b"x-forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port",
         b"x-forwarded-prefix", b"x-forwarded-proto", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl",
-        b"x-real-ip", b"x-request-id", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip",
+        b"x-real-ip", b"x-request-id", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"client-cert",
+        b"client-cert-chain",
     }
 )  # fmt: skip
-"""Fields by which targets tell who asked for what, and so written by the gateway alone."""
+"""Fields by which targets tell who asked for what, and so written by the gateway alone; the last two only by one that
+forwards certificates, and taken out by all who end TLS (RFC 9440 §4)."""
 
 OVERRIDES = frozenset(
     {

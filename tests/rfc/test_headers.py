@@ -64,6 +64,8 @@ from gatewayd.rfc.headers import (
         "a_b",
         "_",
         "x-original-url",
+        "client-cert",
+        "client-cert-chain",
     ],
 )
 def test_callers_cannot_send_these_on(name):
