@@ -1,7 +1,7 @@
 """How many exchanges may be under way at once, for each address, consumer, route or what else they are counted by.
 
-Exact over all workers. An exchange counts until its reply is complete, or nobody waits for it any more; a tunnel (a
-WebSocket) until it is closed. Refused with 429.
+Exact over all workers. An exchange counts until its reply is complete, or its caller's connection is broken; a tunnel
+(a WebSocket) until it is closed. Refused with 429.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ forwards certificates, and taken out by all who end TLS (RFC 9440 §4)."""
 
 OVERRIDES = frozenset(
     {
-        b"x-original-url", b"x-rewrite-url", b"x-original-host", b"x-http-method", b"x-http-method-override",
-        b"x-method-override", b"proxy",
+        b"x-original-url", b"x-rewrite-url", b"x-original-host", b"x-host", b"x-http-host-override", b"x-http-method",
+        b"x-http-method-override", b"x-method-override", b"proxy",
     }
 )  # fmt: skip
 """Fields that make some targets read another method, path or host than the one that was matched, allowed and signed

@@ -29,7 +29,7 @@ class Trusting(Scene):
 # -- poisoning ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in ECHO if name != "x-host"])
+@pytest.mark.parametrize("name", ECHO)
 def test_fields_that_mislead_targets_do_not_reach_them(name):
     with Scene(echoing) as scene:
         evil = scene.get("/", f"{name}: evil.example")
