@@ -21,14 +21,14 @@ MOST = 20
 _MESSAGE = "there is no plan of this name, so nothing of a plan holds for"
 
 
-class _Listed(msgspec.Struct):
-    """What counts of a line of the consumers file."""
+class Listed(msgspec.Struct):
+    """What counts here of a line of the consumers file."""
 
     id: str = ""
     plan: str = ""
 
 
-_decode = msgspec.json.Decoder(_Listed).decode
+_decode = msgspec.json.Decoder(Listed).decode
 
 
 def planless(document: Document, locate: Locate = nowhere) -> list[Fault]:
@@ -47,7 +47,7 @@ def planless(document: Document, locate: Locate = nowhere) -> list[Fault]:
 def _of_file(path: str, plans: Collection[str]) -> Iterator[Fault]:
     found: dict[str, tuple[int, str]] = {}
     count: dict[str, int] = {}
-    for number, each in _listed(path):
+    for number, each in listed(path):
         if each.plan and each.plan not in plans and (each.plan in found or len(found) < MOST):
             found.setdefault(each.plan, (number, each.id))
             count[each.plan] = count.get(each.plan, 0) + 1
@@ -57,7 +57,7 @@ def _of_file(path: str, plans: Collection[str]) -> Iterator[Fault]:
         yield Fault(key, f"{_MESSAGE} this consumer{more}", plan, "", did_you_mean(plan, plans), path, line)
 
 
-def _listed(path: str) -> Iterator[tuple[int, _Listed]]:
+def listed(path: str) -> Iterator[tuple[int, Listed]]:
     """The consumers of the file, with their lines. Raises `OSError`, and `ValueError` for a line that is none."""
     if not path:
         return

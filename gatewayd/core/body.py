@@ -12,32 +12,33 @@ from gatewayd.core.exchange import BodySink, Downstream, Exchange, Headers
 async def gather(exchange: Exchange, limit: int) -> bytes | None:
     """All of the body, in memory; None if it has more than `limit` bytes, or the caller went away.
 
-    Whoever reads the body afterwards gets it as if nobody had.
+    Whoever reads the body afterwards gets it as if nobody had, also where it has more: the rest waits at the caller's.
     """
     if exchange.body_length > limit:
         return None
-    exchange.body_limit = min(exchange.body_limit or limit, limit)  # the caller's connection sees to what comes yet
     downstream = exchange.downstream
     if exchange.expects_continue:
         downstream.inform(100, [])
         exchange.expects_continue = False
-    gathering = _Gathering(asyncio.get_running_loop().create_future(), limit)
+    gathering = _Gathering(downstream, limit)
     downstream.read_body(gathering)
-    if not await gathering.complete:
-        return None
+    whole = await gathering.decided
     exchange.downstream = _Held(downstream, gathering)
-    return b"".join(gathering.pieces)
+    return b"".join(gathering.pieces) if whole else None
 
 
 class _Gathering:
-    """Takes the body until it is complete."""
+    """Takes the body until it is complete, or too much."""
 
     deadline = math.inf
 
-    def __init__(self, complete: asyncio.Future[bool], limit: int) -> None:
-        self.complete = complete
+    def __init__(self, downstream: Downstream, limit: int) -> None:
+        self.decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Whether it is complete, and not too much."""
         self.pieces: list[bytes] = []
+        self.ended = False
         self.trailers: Headers = []
+        self._downstream = downstream
         self._room = limit
 
     def expire(self, now: float) -> None:
@@ -45,17 +46,18 @@ class _Gathering:
 
     def body(self, data: bytes) -> None:
         self._room -= len(data)
-        if self._room >= 0:
-            self.pieces.append(data)
-        else:
-            self._end(False)
+        self.pieces.append(data)
+        if self._room < 0:
+            self._downstream.pause_body()
+            self._decide(False)
 
     def body_end(self, trailers: Headers) -> None:
         self.trailers = trailers
-        self._end(True)
+        self.ended = True
+        self._decide(True)
 
     def caller_gone(self) -> None:
-        self._end(False)
+        self._decide(False)
 
     def pause_reply(self) -> None:
         """There is no reply yet."""
@@ -63,13 +65,13 @@ class _Gathering:
     def resume_reply(self) -> None:
         """There is no reply yet."""
 
-    def _end(self, complete: bool) -> None:
-        if not self.complete.done():
-            self.complete.set_result(complete)
+    def _decide(self, whole: bool) -> None:
+        if not self.decided.done():
+            self.decided.set_result(whole)
 
 
 class _Held:
-    """The caller's side of an exchange whose body is at hand already: a `core.exchange.Downstream`."""
+    """The caller's side of an exchange whose body, or a part, is at hand already: a `core.exchange.Downstream`."""
 
     __slots__ = ("_downstream", "_gathered")
 
@@ -81,10 +83,13 @@ class _Held:
         return getattr(self._downstream, name)
 
     def read_body(self, sink: BodySink) -> None:
-        """Hand over what was gathered, once; what is a tunnel's comes from the connection itself."""
+        """Hand over what was gathered, once; the rest, and what is a tunnel's, comes from the connection itself."""
         self._downstream.read_body(sink)
         gathered, self._gathered = self._gathered, None
-        if gathered is not None:
-            for piece in gathered.pieces:
-                sink.body(piece)
+        if gathered is None:
+            return
+        self._downstream.resume_body()  # first, for the sink may pause it again
+        for piece in gathered.pieces:
+            sink.body(piece)
+        if gathered.ended:
             sink.body_end(gathered.trailers)

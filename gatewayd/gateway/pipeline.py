@@ -97,7 +97,7 @@ def _log_hooks(exchange: Exchange, route: Route) -> None:
 
 def _go_on(exchange: Exchange, hooks: tuple[tuple[str, AccessHook], ...]) -> None:
     """Ask `hooks` in turn; what no one refuses goes to the handler, or on by the caller's plan."""
-    for asked, (name, hook) in enumerate(hooks, 1):
+    for name, hook in hooks:
         try:
             verdict = hook(exchange)
         except Exception as error:
@@ -106,7 +106,8 @@ def _go_on(exchange: Exchange, hooks: tuple[tuple[str, AccessHook], ...]) -> Non
             if isinstance(verdict, Reply):
                 _refuse(exchange, name, verdict)
             else:
-                spawn(_wait(exchange, name, verdict, hooks[asked:]), f"policy {name}")
+                rest = hooks[hooks.index((name, hook)) + 1 :]
+                spawn(_wait(exchange, name, verdict, rest), f"policy {name}")
             return
     route: Route = exchange.route  # type: ignore[assignment]
     if route.by_plan is None:

@@ -83,17 +83,25 @@ def untold(authenticate: Authenticator, fields: frozenset[bytes]) -> Authenticat
 
 
 def or_else(authenticate: Authenticator, fallback: Identity) -> Authenticator:
-    """Who shows nothing at all is `fallback`."""
+    """Who shows nothing at all is `fallback`.
+
+    An `Authorization` that nobody took for a credential of its kind goes no further: a target that understands it would
+    let in as somebody whom all limits and rules here take for a guest.
+    """
+
+    def guest(exchange: Exchange) -> Identity:
+        exchange.headers = [pair for pair in exchange.headers if pair[0] != b"authorization"]
+        return fallback
 
     def ask(exchange: Exchange) -> Outcome | Awaitable[Outcome]:
         found = authenticate(exchange)
         if found is None:
-            return fallback
-        return found if isinstance(found, Identity | Reply) else wait(found)
+            return guest(exchange)
+        return found if isinstance(found, Identity | Reply) else wait(exchange, found)
 
-    async def wait(waiting: Awaitable[Outcome]) -> Outcome:
+    async def wait(exchange: Exchange, waiting: Awaitable[Outcome]) -> Outcome:
         found = await waiting
-        return fallback if found is None else found
+        return guest(exchange) if found is None else found
 
     return ask
 

@@ -29,6 +29,7 @@ from gatewayd.core.identity import Consumer
 from gatewayd.core.policy import Credential
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.identity.certificates import folded
+from gatewayd.identity.signature_keys import check_of
 
 DECODED = 8_192
 """Consumers, and as many credentials, that a worker keeps decoded; those decoded first are forgotten first."""
@@ -177,6 +178,8 @@ class _Make:
             shown.append(each)
         if len(consumer.keys) > 1:
             self._look_at_keys(name, consumer, at)
+        for number, signature in enumerate(consumer.signatures):
+            self._look_at_signature_key(f"{_path(name)}.signatures[{number}].key", signature)
         labels = dict(consumer.labels)
         packed = _encode(_Record(name, consumer.name, consumer.groups, consumer.plan, labels, shown))
         self.content += _LENGTH.pack(len(packed))
@@ -189,6 +192,12 @@ class _Make:
             if key.id in seen:
                 self._fault(f"{_path(name)}.keys[{number}]", "there is another key of this id")
             seen.add(key.id)
+
+    def _look_at_signature_key(self, path: str, signature: config.SignatureKey) -> None:
+        try:
+            check_of(signature.algorithm, signature.key)
+        except ValueError as error:
+            self._fault(path, f"{signature.algorithm} cannot use it: {error}")
 
     def _enter(self, digest: bytes, record: int, which: int) -> None:
         self.entries += digest + _MEANT.pack(record, which)

@@ -136,7 +136,7 @@ class Signed:
 
 
 def _check_of(credential: Credential) -> Check:
-    """A key of the configuration that is none is told of once, and checks nothing."""
+    """Loading refuses keys that are none. One of an index that another version made is told of, and checks nothing."""
     try:
         return check_of(credential.data["algorithm"], credential.data["key"])
     except ValueError as error:

@@ -6,10 +6,10 @@ nothing. What RFC 9111 leaves open is decided by the options.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Struct, field
 
 from gatewayd.cache.keys import query_normaliser
 from gatewayd.cache.redis_tier import RedisTier
@@ -26,7 +26,7 @@ from gatewayd.rfc.freshness import Heuristics
 STACKS = False
 PURGE = "cache/purge"
 """Topic on which workers are told what to forget."""
-TARGETED = {"Surrogate-Control", "CDN-Cache-Control"}
+Targeted = Literal["Surrogate-Control", "CDN-Cache-Control"]
 
 
 class Query(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,7 +45,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     query: Query = Query()  # which queries are the same one
     set_cookie: Literal["refuse", "strip", "store"] = "refuse"  # replies that set cookies
     heed_callers: bool = True  # what callers say in Cache-Control and Pragma
-    targeted: list[Annotated[str, Meta(pattern="^(Surrogate-Control|CDN-Cache-Control)$")]] = field(
+    targeted: list[Targeted] = field(
         default_factory=lambda: ["Surrogate-Control", "CDN-Cache-Control"]
     )  # reply fields that count instead of Cache-Control, the first first
     heuristic: Share = 0.0  # of the time since Last-Modified, for replies that do not say how long they are fresh

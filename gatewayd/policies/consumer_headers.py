@@ -16,7 +16,7 @@ from gatewayd.identity import naming
 
 STACKS = False
 
-REMEMBERED = 4096
+REMEMBERED = 16_384
 """Callers whose fields are kept ready, per worker and instance."""
 _Ready = dict[tuple[str, str], tuple[Consumer, Headers]]
 """By consumer and credential."""

@@ -9,6 +9,7 @@ import msgspec
 
 from gatewayd.config.expiry import expiring
 from gatewayd.config.faults import Locate, placed
+from gatewayd.config.idle import idle
 from gatewayd.config.load import load
 from gatewayd.config.model import Document
 from gatewayd.config.subscriptions import planless
@@ -65,8 +66,8 @@ def prepare(path: str, environ: Mapping[str, str], rules: Rules | None = None, h
         return [*_workers(document), *_addresses(document, held(document)), *built]
 
     loaded = load(path, environ, rules.policies if rules else None, verify)
-    warnings = (*expiring(loaded.document, loaded.locate), *planless(loaded.document, loaded.locate))
-    return Prepared(loaded.document, msgspec.msgpack.encode(loaded.raw), loaded.locate, warnings)
+    said = [each for look in (expiring, planless, idle) for each in look(loaded.document, loaded.locate)]
+    return Prepared(loaded.document, msgspec.msgpack.encode(loaded.raw), loaded.locate, tuple(said))
 
 
 def wanted(document: Document) -> dict[str, Wanted]:

@@ -24,7 +24,7 @@ NGINX = pytest.mark.skipif(bool(KINDS["nginx"].missing()), reason="nginx is not 
 def harness(monkeypatch):
     monkeypatch.setattr(regulated, "ROUTES", 20)
     monkeypatch.setattr(regulated, "USED", 30)
-    monkeypatch.setattr(regulated, "STICKY_ROUNDS", 1)
+    monkeypatch.setattr(regulated, "IN_TURN_ROUNDS", 1)
     monkeypatch.setattr(regulated, "make_consumers", lambda folder: make_consumers(folder, 50))
     with Harness(Options(peers=("nginx",), rounds=1, seconds=1, quick=True)) as found:
         yield found
@@ -68,7 +68,7 @@ def test_keyed(harness):
     found = regulated.keyed(harness, nothing)
     assert answered(found) == [0, 0]
     assert found["checks"][0]["measured"] == found["peers"]["nginx"]["cpu_ratio"]
-    assert "one for each connection" in found["sticky"]["traffic"]
+    assert "in turn" in found["in_turn"]["traffic"]
 
 
 @pytest.mark.process

@@ -20,7 +20,12 @@ HEAD = b"POST / HTTP/1.1\r\nhost: a\r\n"
 
 
 class Seen:
-    """A policy that gathers bodies of at most 64 KiB and refuses those that begin with "no"."""
+    """A policy that gathers bodies of at most 64 KiB and refuses those that begin with "no".
+
+    A larger one is refused, or with `lenient` sent on.
+    """
+
+    lenient = False
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -31,7 +36,7 @@ class Seen:
             body = await gather(exchange, LIMIT)
             self.bodies.append(body)
             if body is None:
-                return TOO_LARGE
+                return None if self.lenient else TOO_LARGE
             return REFUSAL if body.startswith(b"no") else None
 
         return Hooks(access=access, log=lambda exchange: self.statuses.append(exchange.status))
@@ -46,7 +51,7 @@ def seen(monkeypatch):
 
 def guarded(port, **route):
     document = proxied(port)
-    document["routes"]["all"]["policies"] = ["seen"]
+    document["routes"]["all"] |= {"policies": ["seen"], **route}
     return {**document, "policies": {"seen": {}}}
 
 
@@ -125,9 +130,36 @@ def test_too_large_a_body_is_not_gathered(seen):
             caller.send(HEAD + b"transfer-encoding: chunked\r\n\r\n")
             for _ in range(5):
                 caller.send(b"4000\r\n" + bytes(0x4000) + b"\r\n")
-            assert caller.answer("POST").status == 413
+            assert caller.answer("POST").code == "too_large"
         edge.until(lambda: seen.statuses == [413, 413])
         assert upstream.received == b""
+
+
+@pytest.mark.parametrize("chunks", [5, 60])
+def test_too_large_a_body_can_be_sent_on_for_all_that(seen, chunks):
+    seen.lenient = True
+    whole = b"4000\r\n" + bytes(0x4000) + b"\r\n"
+
+    def script(peer):
+        peer.read_head()
+        taken = peer.read_until(b"0\r\nX-Trailer: yes\r\n\r\n".lower())
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-taken: %d\r\n\r\n" % taken.count(0))
+
+    with ScriptedUpstream(script) as upstream, EdgeThread(guarded(upstream.port)) as edge, Caller(edge.port) as caller:
+        caller.send(HEAD + b"transfer-encoding: chunked\r\n\r\n" + whole * chunks + b"0\r\nx-trailer: yes\r\n\r\n")
+        assert caller.answer("POST").headers["x-taken"] == str(0x4000 * chunks)
+        assert seen.bodies == [None]
+
+
+def test_the_route_s_limit_holds_while_and_after_a_body_is_gathered(seen):
+    seen.lenient = True
+    with (
+        ScriptedUpstream() as upstream,
+        EdgeThread(guarded(upstream.port, body=2 * LIMIT)) as edge,
+        Caller(edge.port) as caller,
+    ):
+        caller.send(HEAD + b"transfer-encoding: chunked\r\n\r\n" + (b"4000\r\n" + bytes(0x4000) + b"\r\n") * 9)
+        assert caller.answer("POST").code == "body_too_large"
 
 
 def test_the_largest_body_is_gathered(seen):

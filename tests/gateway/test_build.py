@@ -59,6 +59,19 @@ def matched(snapshot: Snapshot, listener: str = "http", **attributes: Any) -> st
 
 # -- faults -----------------------------------------------------------------------------------------------------------
 
+
+def test_a_signature_key_that_checks_nothing_is_named_where_it_stands(tmp_path):
+    text = """
+[[consumers.acme.signatures]]
+keyid = "i"
+algorithm = "ed25519"
+key = "geheim"
+"""
+    assert faults_of(tmp_path, text) == [
+        "10: consumers.acme.signatures[0].key: ed25519 cannot use it: not a public key in PEM form"
+    ]
+
+
 BROKEN = """
 [routes.first]
 path = "/v1/{id}"

@@ -97,6 +97,15 @@ def test_only_who_shows_nothing_is_a_guest(says, guest, later):
     assert found is (fallback if guest else says)
 
 
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize(("says", "kept"), [(None, False), (A, True)])
+def test_a_guest_s_authorization_goes_no_further(says, kept, later):
+    exchange = make_exchange([(b"authorization", b"Digest x"), (b"accept", b"*/*"), (b"authorization", b"y")])
+    outcome(or_else(Member(says, later), A2)(exchange))
+    assert [name for name, _ in exchange.headers].count(b"authorization") == (2 if kept else 0)
+    assert (b"accept", b"*/*") in exchange.headers
+
+
 def test_fields_that_a_member_tells_by_are_never_the_callers_own():
     exchange = make_exchange([(b"x-user", b"root"), (b"accept", b"*/*"), (b"x-user", b"more")])
     asked = any_of([Member(A), Member(B)])

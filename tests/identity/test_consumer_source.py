@@ -85,6 +85,12 @@ def test_what_stands_there_twice_is_named_where_it_stands_again(listed):
     ]
 
 
+def test_a_signature_key_that_checks_nothing(listed):
+    key = {"keyid": "i", "algorithm": "ed25519", "key": "geheim"}
+    found = places(listed({"id": "a"}, {"id": "b", "signatures": [key]}))
+    assert found == [(2, "consumers.b.signatures[0].key", "ed25519 cannot use it: not a public key in PEM form")]
+
+
 def test_a_consumer_of_the_document_may_not_stand_in_the_file_too(listed):
     document = listed({"id": "acme"}, acme=Consumer(keys=[ApiKey("k", HASH)]))
     assert places(document) == [(1, "consumers.acme", "there is another consumer of this id")]

@@ -14,6 +14,8 @@ from gatewayd.core.policy import Credential
 from gatewayd.errors import ConfigError
 from gatewayd.identity import consumers as module
 from gatewayd.identity.consumers import Index, make
+from tests.identity import rfc9421
+from tests.support.signing import SECRET
 
 
 def key(number, name="k", **more):
@@ -42,7 +44,7 @@ def test_a_consumer_is_found_by_its_id():
 
 
 def test_every_kind_of_credential_is_found_under_its_key():
-    signature = SignatureKey("id-1", "ed25519", "PEM", Moment(5), Moment(9), ["w"])
+    signature = SignatureKey("id-1", "hmac-sha256", SECRET, Moment(5), Moment(9), ["w"])
     both = [CertificateName(fingerprint="ab" * 32), CertificateName(subject="CN=a,O=b"), CertificateName(san="dns:a.b")]
     consumer = Consumer(
         keys=[key(1, scopes=["r"], not_before=Moment(1), expires=Moment(2), grace_until=Moment(3))],
@@ -60,11 +62,12 @@ def test_every_kind_of_credential_is_found_under_its_key():
     assert found.by_credential("token", b"https://i\0s").data == {"issuer": "https://i", "subject": "s"}
     shown = found.by_credential("signature", b"id-1")
     assert shown == Credential(acme, "id-1", 5, 9, frozenset("w"), shown.data)
-    assert shown.data == {"keyid": "id-1", "algorithm": "ed25519", "key": "PEM"}
+    assert shown.data == {"keyid": "id-1", "algorithm": "hmac-sha256", "key": SECRET}
 
 
 def test_kinds_are_not_mistaken_for_one_another():
-    found = index(("anna", Consumer(basic=[Login("anna", "h")], signatures=[SignatureKey("bert", "a", "k")])))
+    signature = SignatureKey("bert", "hmac-sha256", SECRET)
+    found = index(("anna", Consumer(basic=[Login("anna", "h")], signatures=[signature])))
     assert found.by_credential("basic", b"bert") is None
     assert found.by_credential("signature", b"anna") is None
     assert found.by_credential("id", b"nobody") is None
@@ -162,6 +165,26 @@ def test_a_closed_index_is_not_read():
 
 
 def test_nothing_secret_is_shown():
-    found = index(("acme", Consumer(signatures=[SignatureKey("i", "hmac-sha256", "geheim")])))
-    assert "geheim" not in repr(found)
-    assert "geheim" not in repr(found.by_credential("signature", b"i"))
+    found = index(("acme", Consumer(signatures=[SignatureKey("i", "hmac-sha256", SECRET)])))
+    assert SECRET not in repr(found)
+    assert SECRET not in repr(found.by_credential("signature", b"i"))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "why"),
+    [
+        ("ed25519", "geheim", "not a public key in PEM form"),
+        ("ed25519", rfc9421.P256, "another kind"),
+        ("hmac-sha256", "geheim", "at least 32 bytes"),
+        ("hmac-sha256", rfc9421.P256, "no shared secret"),
+    ],
+)
+def test_signature_keys_that_check_nothing(algorithm, key, why):
+    signatures = [SignatureKey("good", "hmac-sha256", SECRET), SignatureKey("bad", algorithm, key)]
+    with pytest.raises(ConfigError) as caught:
+        index(("acme.x", Consumer(signatures=signatures)))
+    (fault,) = caught.value.faults
+    assert fault.path == 'consumers."acme.x".signatures[1].key'
+    assert algorithm in fault.message
+    assert why in fault.message
+    assert key not in str(fault)

@@ -225,6 +225,9 @@ class Body:
         sink.body(self.pieces)
         sink.body_end([])
 
+    def pause_body(self):
+        """There is nothing more to read."""
+
 
 def with_body(gate, body, said, covered=True, length=None, **terms):
     values = {**VALUES, "content-digest": said} if covered else VALUES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gatewayd.config.convert import convert_policy
 from gatewayd.core.clock import FakeClock
 from gatewayd.core.policy import BuildContext
 from gatewayd.errors import ConfigError
@@ -270,6 +271,12 @@ def test_targeted_fields_count_before_cache_control_and_stay_here():
     with Scene(counted(*fields), targeted=[], hide_tags=False) as scene:
         assert scene.get().body != scene.get().body
         assert {"surrogate-control", "cache-tag", "surrogate-key"} <= scene.get().headers.keys()
+
+
+def test_a_targeted_field_that_is_none_is_told_which_there_are():
+    _, _, (fault,) = convert_policy({"cache": cache.Config}, "cache", {"targeted": ["Foo"]})
+    assert fault.path == "policies.cache.targeted[0]"
+    assert fault.allowed == '"CDN-Cache-Control", "Surrogate-Control"'
 
 
 def test_an_observer_caches_nothing():

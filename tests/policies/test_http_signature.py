@@ -112,6 +112,26 @@ def test_a_body_reaches_the_target_only_as_it_was_signed(gate):
     assert upstream.received.count(b"hello") == 1
 
 
+@pytest.mark.parametrize(("mode", "status"), [("observe", 200), ("enforce", 413)])
+def test_who_observes_refuses_no_large_body(mode, status):
+    said = digest(b"hello" * 3)
+
+    def script(peer):
+        peer.read_until(b"0\r\n\r\n")
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    with (
+        ScriptedUpstream(script) as upstream,
+        EdgeThread(document(upstream.port, mode=mode, largest_body=9), FakeClock(wall=NOW)) as edge,
+        Caller(edge.port) as caller,
+    ):
+        fields = lines(sign(values("POST", **{"content-digest": said}), NOW, "n1"))
+        head = ["POST /x HTTP/1.1", "host: test", "transfer-encoding: chunked", f"content-digest: {said}", *fields]
+        caller.send("\r\n".join([*head, "", ""]).encode() + b"5\r\nhello\r\n" * 3 + b"0\r\n\r\n")
+        assert caller.answer("POST").status == status
+        assert upstream.received.count(b"hello") == (3 if mode == "observe" else 0)
+
+
 def test_hooks_say_what_they_ask():
     hooks = http_signature.build(Config(), BuildContext("sig", document=decode({})))
     assert hooks.explain == "signed: @method @authority @path @query content-digest"

@@ -49,6 +49,14 @@ def test_a_good_configuration(conf):
     assert "hello" not in repr(prepared)
 
 
+def test_what_can_never_take_effect_is_a_warning_with_its_place(conf):
+    path = conf()
+    with open(path, "a") as file:
+        file.write('policies = ["mtls"]\n[policies.mtls]\n')
+    (found,) = prepare(path, {}).warnings
+    assert (found.path, os.path.basename(found.file), found.line) == ("policies.mtls", "conf.toml", 11)
+
+
 def test_the_environment_counts(conf):
     assert prepare(conf(), {"GATEWAYD__GATEWAY__WORKERS": "3"}).document.gateway.workers == 3
 
