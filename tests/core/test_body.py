@@ -154,7 +154,7 @@ def test_too_large_a_body_can_be_sent_on_for_all_that(seen, chunks):
 def test_the_route_s_limit_holds_while_and_after_a_body_is_gathered(seen):
     seen.lenient = True
     with (
-        ScriptedUpstream() as upstream,
+        ScriptedUpstream(lambda peer: peer.read_to_end()) as upstream,  # it answers nothing
         EdgeThread(guarded(upstream.port, body=2 * LIMIT)) as edge,
         Caller(edge.port) as caller,
     ):
