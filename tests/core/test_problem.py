@@ -140,4 +140,5 @@ def test_the_page_names_every_code_with_its_status_and_no_other():
     rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (ROOT / "docs/problems.md").read_text(), re.MULTILINE)
     assert len(rows) == len(set(rows))
     named_elsewhere = {(504, "total_timeout"), (503, OUT_OF_DESCRIPTORS)}
+    named_elsewhere |= {(429, "rate_limit_exceeded"), (429, "quota_exceeded")}  # handed to `limits.rate`
     assert {(int(status), code) for code, status in rows} == codes() | named_elsewhere
