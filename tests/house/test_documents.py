@@ -124,12 +124,16 @@ def test_the_licence_is_apache_2():
 
 
 def test_the_configuration_in_the_readme_is_one(tmp_path):
-    (text,) = re.findall(r"^```toml\n(.*?)^```", read("README.md"), re.DOTALL | re.MULTILINE)
+    text, more = re.findall(r"^```toml\n(.*?)^```", read("README.md"), re.DOTALL | re.MULTILINE)
     conf = tmp_path / "conf.toml"
     conf.write_text(text)
     document = load(conf, {}, CONFIGS).document
     assert list(document.routes) == ["policies"]
     assert len([line for line in text.splitlines() if line]) <= 12
+    (tmp_path / "pepper").write_text("p" * 40)
+    (tmp_path / "consumers.jsonl").touch()
+    conf.write_text(text + more.replace("/etc/gatewayd", str(tmp_path)))
+    assert set(load(conf, {}, CONFIGS).document.policies) == {"api_key", "fair"}
 
 
 def test_the_readme_has_the_two_commands_and_no_gap():
