@@ -173,13 +173,19 @@ def _source(issuer: Issuer, context: BuildContext) -> KeySource:
 
 
 def in_use(context: BuildContext) -> bool:
-    """Whether the instance is attached somewhere, or another one asks it: one that only stands there asks nobody."""
+    """Whether the instance is attached somewhere, or asked by one that is: one that only stands there asks nobody."""
     document = context.document
-    lists = [document.gateway.policies]
-    lists += [each.policies for each in document.services.values()]
-    lists += [each.policies for each in document.routes.values()]
-    lists += [table.get(key, []) for table in document.policies.values() for key in ("any_of", "all_of")]
-    return any(context.instance in each for each in lists)
+    waiting = [*document.gateway.policies]
+    waiting += [name for each in document.services.values() for name in each.policies]
+    waiting += [name for each in document.routes.values() for name in each.policies]
+    asked: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in asked:
+            asked.add(name)
+            table = document.policies.get(name, {})
+            waiting += [*table.get("any_of", ()), *table.get("all_of", ())]
+    return context.instance in asked
 
 
 def _fetch_early(source: KeySource) -> None:

@@ -159,7 +159,7 @@ def test_a_secret_is_there_at_once():
 
 # -- before the first request ----------------------------------------------------------------------------------------
 
-ROUTE = Route(path="/")
+ROUTE, ASKING = Route(path="/"), Route(path="/", policies=["who"])
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,10 @@ ROUTE = Route(path="/")
         (Document(), False),
         (Document(gateway=Gateway(policies=["jwt"])), True),
         (Document(routes={"a": Route(path="/", policies=["x", "jwt"])}), True),
-        (Document(routes={"a": ROUTE}, policies={"jwt": {}, "who": {"any_of": ["jwt"]}}), True),
-        (Document(routes={"a": ROUTE}, policies={"jwt": {}, "who": {"all_of": ["jwt"]}}), True),
-        (Document(routes={"a": ROUTE}, policies={"jwt": {}, "who": {"any_of": ["jwt2"]}}), False),
+        (Document(routes={"a": ROUTE}, policies={"jwt": {}, "who": {"any_of": ["jwt"]}}), False),
+        (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"any_of": ["jwt"]}}), True),
+        (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"all_of": ["in"]}, "in": {"any_of": ["jwt"]}}), True),
+        (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"any_of": ["jwt2"]}}), False),
     ],
 )
 def test_whether_anybody_asks(document, used):
