@@ -170,7 +170,10 @@ ROUTE, ASKING = Route(path="/"), Route(path="/", policies=["who"])
         (Document(routes={"a": Route(path="/", policies=["x", "jwt"])}), True),
         (Document(routes={"a": ROUTE}, policies={"jwt": {}, "who": {"any_of": ["jwt"]}}), False),
         (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"any_of": ["jwt"]}}), True),
-        (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"all_of": ["in"]}, "in": {"any_of": ["jwt"]}}), True),
+        (
+            Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"all_of": ["x"]}, "x": {"any_of": ["jwt"]}}),
+            True,
+        ),
         (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"any_of": ["jwt2"]}}), False),
     ],
 )
