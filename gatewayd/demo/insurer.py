@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -110,9 +111,11 @@ def _port(address: str) -> str:
     return "" if address.startswith("unix:") else address.rpartition(":")[2]
 
 
-def _die_with_parent() -> None:
-    """Ask for SIGTERM when the demo dies, even by SIGKILL. Runs in a child before exec."""
+def _die_with(parent: int) -> None:
+    """Ask for SIGTERM when the demo, process `parent`, dies, even by SIGKILL. Runs in a child before exec."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
 
 
 class Insurer:
@@ -175,7 +178,7 @@ class Insurer:
         command = (sys.executable, "-m", module, *arguments)
         # A session of its own: Ctrl-C reaches only the demo, which then ends the rest in order.
         process = await asyncio.create_subprocess_exec(
-            *command, env=self._environment(), start_new_session=True, preexec_fn=_die_with_parent
+            *command, env=self._environment(), start_new_session=True, preexec_fn=partial(_die_with, os.getpid())
         )
         self._processes.append(process)
         return process
