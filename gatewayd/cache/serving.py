@@ -218,7 +218,7 @@ class Cache:
 
     def _pass(self, exchange: Exchange, why: bytes) -> None:
         """The target answers this one, and nothing is stored."""
-        self._verdict(exchange, "passed")
+        exchange.note(self.settings.instance, "passed")
         if exchange.context is None:
             exchange.context = {}
         exchange.context[self.settings.instance] = why
@@ -274,13 +274,8 @@ class Cache:
 
     def note(self, exchange: Exchange, verdict: str) -> None:
         """What is sent now has come through the cache, and how."""
-        self._verdict(exchange, verdict)
+        exchange.note(self.settings.instance, verdict)
         exchange.state = SERVED
-
-    def _verdict(self, exchange: Exchange, verdict: str) -> None:
-        if exchange.verdicts is None:
-            exchange.verdicts = []
-        exchange.verdicts.append((self.settings.instance, verdict))
 
     def outgoing(self, headers: Headers) -> Headers:
         """A target's headers without what was meant for us."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from gatewayd.config.attachment import policy_of, reached
 from gatewayd.config.faults import Faults, Locate, did_you_mean, nowhere
 from gatewayd.config.keys import Key
 from gatewayd.config.model import Document, Route
@@ -41,24 +42,17 @@ class _Rules(Struct):
     allow: list[_Rule] = []
 
 
-class _Combined(Struct):
-    """What counts here of an instance of `authentication`."""
-
-    any_of: list[str] = []
-    all_of: list[str] = []
-
-
 def idle(document: Document, locate: Locate = nowhere) -> list[Fault]:
     """What is to be said of rules and policies that can never take effect."""
     faults = Faults(locate)
-    reached = _reached(document)
+    asked = reached(document)
     rules = list(_rules(document))
     _strangers(document, rules, faults)
     for key, rule in rules:
-        routes = [route for name, route in reached.get(str(key[1]), ()) if name in (rule.routes or document.routes)]
+        routes = [route for name, route in asked.get(str(key[1]), ()) if name in (rule.routes or document.routes)]
         _unknown_parameters(key, rule, routes, faults)
     for name in _instances(document, "mtls"):
-        if reached.get(name) and not any(_asks(document, route) for _, route in reached[name]):
+        if asked.get(name) and not any(_asks(document, route) for _, route in asked[name]):
             hint = "set client_auth and client_ca in the tls table of a listener"
             faults.add(("policies", name), "no listener of its routes asks callers for a certificate", hint=hint)
     return faults.found
@@ -66,7 +60,7 @@ def idle(document: Document, locate: Locate = nowhere) -> list[Fault]:
 
 def _instances(document: Document, policy: str) -> Iterator[str]:
     for name, table in document.policies.items():
-        if table.get("policy", name) == policy:
+        if policy_of(name, table) == policy:
             yield name
 
 
@@ -75,33 +69,6 @@ def _read(table: object, kind: type[T]) -> T:
     with contextlib.suppress(msgspec.ValidationError):
         return msgspec.convert(table, kind)
     return kind()
-
-
-def _reached(document: Document) -> dict[str, list[tuple[str, Route]]]:
-    """The routes, by name, on which each instance of `[policies]` may be asked: attached there, or by one that is."""
-    members = {}
-    for name in _instances(document, "authentication"):
-        combined = _read(document.policies[name], _Combined)
-        members[name] = combined.any_of + combined.all_of
-    everywhere = [*document.gateway.policies, *(each for plan in document.plans.values() for each in plan.policies)]
-    reached: dict[str, list[tuple[str, Route]]] = {}
-    for route_name, route in document.routes.items():
-        service = document.services.get(route.service)
-        attached = {*everywhere, *(service.policies if service else ()), *route.policies}
-        for name in _with_members(attached, members):
-            reached.setdefault(name, []).append((route_name, route))
-    return reached
-
-
-def _with_members(names: Iterable[str], members: dict[str, list[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += members.get(name, ())
-    return found
 
 
 def _rules(document: Document) -> Iterator[tuple[Key, _Rule]]:

@@ -51,6 +51,18 @@ def parse_cidr(text: str) -> tuple[int, int, int]:
     return bits, first, length
 
 
+def holder(address: str) -> str:
+    """Whom an address counts for: itself for IPv4, its /64 for IPv6 ("2001:0db8:0000:0001"), since whoever holds one
+    address of a /64 commonly holds them all. What is no address counts for itself."""
+    if ":" not in address:
+        return address
+    try:
+        packed = inet_pton(AF_INET6, address.partition("%")[0])
+    except (OSError, ValueError):
+        return address
+    return inet_ntop(AF_INET, packed[12:]) if packed.startswith(_MAPPED) else packed[:8].hex(":", 2)
+
+
 def _text(number: int, bits: int) -> str:
     return inet_ntop(AF_INET if bits == 32 else AF_INET6, number.to_bytes(bits // 8, "big"))
 

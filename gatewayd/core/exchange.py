@@ -194,6 +194,12 @@ class Exchange:
         self.body_received = 0
         self.body_sent = 0
 
+    def note(self, instance: str, verdict: str) -> None:
+        """Write down what the policy `instance` decided."""
+        if self.verdicts is None:
+            self.verdicts = []
+        self.verdicts.append((instance, verdict))
+
     def start_reply(self, status: int, headers: Headers, length: int, first: bytes = b"") -> None:
         """Send the reply's head through the route's reply hooks, with the body's `first` bytes if there are some.
 

@@ -55,3 +55,7 @@ def answer(exchange: Exchange, reply: Reply) -> None:
     body = reply.body.replace(REQUEST_ID_MARK, exchange.request_id) if reply.code else reply.body
     headers = [*reply.headers, (b"date", http_date(time.time()))]
     exchange.reply(reply.status, headers, len(body), body)
+
+
+POLICY_FAILED = problem(500, "policy_failed", "a policy could not decide, so the request was refused")
+"""What a policy that cannot run, and fails closed, refuses with."""

@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from gatewayd import policies
 from gatewayd.config import model
+from gatewayd.config.attachment import levels
 from gatewayd.config.convert import convert_policy
 from gatewayd.config.faults import Locate, nowhere, placed
 from gatewayd.config.keys import join
 from gatewayd.config.model import PolicyTable
 from gatewayd.core.exchange import Exchange, Headers
-from gatewayd.core.policy import AccessHook, BuildContext, Hooks, LogHook, ReplyHook, Route, Undecided, Verdict
+from gatewayd.core.policy import AccessHook, BuildContext, Hooks, ReplyHook, Route, Undecided, Verdict
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway.snapshot import ChainLink
 from gatewayd.limits.step import Entry, one_step
@@ -116,13 +117,13 @@ def _lenient(hook: AccessHook, instance: str, observe: bool, fail_open: bool) ->
     def settle(exchange: Exchange, verdict: Verdict) -> Verdict:
         if verdict is None or not observe:
             return verdict
-        _note(exchange, instance, "observed")
+        exchange.note(instance, "observed")
         return None
 
     def failed(exchange: Exchange, error: Exception) -> Verdict:
         if not isinstance(error, Undecided):
             _log.exception("policy %s failed; it fails open", instance)
-        _note(exchange, instance, "failed")
+        exchange.note(instance, "failed")
         return None
 
     async def wait(exchange: Exchange, waiting: Awaitable[Verdict]) -> Verdict:
@@ -154,16 +155,10 @@ def _lenient_reply(hook: ReplyHook, instance: str) -> ReplyHook:
             hook(exchange, headers)
         except Exception:
             _log.exception("policy %s failed at a reply; it fails open", instance)
-            _note(exchange, instance, "failed")
+            exchange.note(instance, "failed")
             headers[:] = before
 
     return lenient
-
-
-def _note(exchange: Exchange, instance: str, verdict: str) -> None:
-    if exchange.verdicts is None:
-        exchange.verdicts = []
-    exchange.verdicts.append((instance, verdict))
 
 
 def chain(
@@ -174,13 +169,10 @@ def chain(
     Of a policy that does not stack only the nearest instances run: the plan's, else the route's, the service's, the
     gateway's.
     """
-    service = document.services.get(route.service)
-    levels: list[Sequence[str]] = [document.gateway.policies, service.policies if service else (), route.policies]
-    if plan:
-        levels.append(document.plans[plan].policies)
+    named = levels(document, route, plan)
     found: list[ChainLink] = []
     for policy in policies.ORDER:
-        here = [[links[name] for name in level if name in links and links[name].policy == policy] for level in levels]
+        here = [[links[name] for name in level if name in links and links[name].policy == policy] for level in named]
         if not policies.load(policy).STACKS if any(here) else False:
             here = [next(level for level in reversed(here) if level)]
         for level in here:
@@ -190,11 +182,11 @@ def chain(
 
 def crowded(links: dict[str, ChainLink], document: model.Document) -> list[Fault]:
     """Levels with two instances of a policy of which only one can count there."""
-    levels = [("gateway.policies", document.gateway.policies)]
-    levels += [(join(("services", name, "policies")), each.policies) for name, each in document.services.items()]
-    levels += [(join(("routes", name, "policies")), each.policies) for name, each in document.routes.items()]
-    levels += [(join(("plans", name, "policies")), each.policies) for name, each in document.plans.items()]
-    return [fault for where, names in levels for fault in _crowded(links, where, names)]
+    lists = [("gateway.policies", document.gateway.policies)]
+    lists += [(join(("services", name, "policies")), each.policies) for name, each in document.services.items()]
+    lists += [(join(("routes", name, "policies")), each.policies) for name, each in document.routes.items()]
+    lists += [(join(("plans", name, "policies")), each.policies) for name, each in document.plans.items()]
+    return [fault for where, names in lists for fault in _crowded(links, where, names)]
 
 
 def _crowded(links: dict[str, ChainLink], where: str, names: Sequence[str]) -> Iterator[Fault]:
@@ -209,11 +201,19 @@ def _crowded(links: dict[str, ChainLink], where: str, names: Sequence[str]) -> I
             yield Fault(f"{where}[{index}]", message, name)
 
 
-def attach(route: Route, links: tuple[ChainLink, ...], monotonic: Callable[[], float]) -> None:
+def attach(route: Route, links: Sequence[ChainLink], monotonic: Callable[[], float]) -> None:
     """Put the hooks of `links` on the compiled `route`. Limits are asked at the time that `monotonic` says."""
+    route.access = access_of(links, monotonic)
+    route.reply = tuple(link.hooks.reply for link in links if link.hooks.reply is not None)
+    route.log = tuple(link.hooks.log for link in links if link.hooks.log is not None)
+    for link in reversed(links):
+        if link.hooks.handler is not None:
+            route.handler = link.hooks.handler(route.handler)
+
+
+def access_of(links: Sequence[ChainLink], monotonic: Callable[[], float]) -> tuple[tuple[str, AccessHook], ...]:
+    """The access hooks of `links`, each with its instance; all their limits are one, at the place of the first."""
     access: list[tuple[str, AccessHook]] = []
-    reply: list[ReplyHook] = []
-    log: list[LogHook] = []
     limits = [
         Entry(link.instance, link.hooks.limit, link.mode == "observe", link.failure == "open")
         for link in links
@@ -225,11 +225,4 @@ def attach(route: Route, links: tuple[ChainLink, ...], monotonic: Callable[[], f
             limits = []
         if link.hooks.access is not None:
             access.append((link.instance, link.hooks.access))
-        if link.hooks.reply is not None:
-            reply.append(link.hooks.reply)
-        if link.hooks.log is not None:
-            log.append(link.hooks.log)
-    route.access, route.reply, route.log = tuple(access), tuple(reply), tuple(log)
-    for link in reversed(links):
-        if link.hooks.handler is not None:
-            route.handler = link.hooks.handler(route.handler)
+    return tuple(access)

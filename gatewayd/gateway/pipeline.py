@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import AccessHook, Reply, Route, Undecided
-from gatewayd.core.problem import answer, problem
+from gatewayd.core.problem import POLICY_FAILED, answer, problem
 from gatewayd.core.tasks import spawn
 from gatewayd.gateway.router import Miss
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TOO_LARGE = problem(413, "body_too_large", "the body is larger than this route takes")
-FAILED = problem(500, "policy_failed", "a policy could not decide, so the request was refused")
 
 
 BATCH = 64
@@ -125,24 +124,18 @@ def _for_plan(exchange: Exchange, variants: dict[str, Route]) -> Route:
 
 def _failed(exchange: Exchange, name: str, error: Exception) -> Reply:
     """A policy that cannot run refuses."""
-    _note(exchange, name, "failed")
+    exchange.note(name, "failed")
     if isinstance(error, Undecided):
         return error.reply
     _log.exception("policy %s failed", name)
-    return FAILED
+    return POLICY_FAILED
 
 
 def _refuse(exchange: Exchange, name: str, reply: Reply) -> None:
     # A hook without a name has noted it, and so has one that failed.
     if name and (not exchange.verdicts or exchange.verdicts[-1] != (name, "failed")):
-        _note(exchange, name, "refused" if reply.code else "answered")
+        exchange.note(name, "refused" if reply.code else "answered")
     answer(exchange, reply)
-
-
-def _note(exchange: Exchange, name: str, verdict: str) -> None:
-    if exchange.verdicts is None:
-        exchange.verdicts = []
-    exchange.verdicts.append((name, verdict))
 
 
 async def _wait(

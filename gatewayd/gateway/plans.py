@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 
 from gatewayd.config import model
 from gatewayd.core.policy import Route
 from gatewayd.errors import Fault
-from gatewayd.gateway.chains import attach, chain
+from gatewayd.gateway.chains import access_of, attach, chain
 from gatewayd.gateway.snapshot import ChainLink
 
 NO_PLAN = ""
@@ -26,16 +27,16 @@ def attach_with_plans(
     Returns the chain without any plan. Where nobody is asked who they are, plans mean nothing.
     """
     base = chain(links, document, config)
+    bare = copy(route)
     attach(route, base, monotonic)
     before = until_known(base)
     if not document.plans or not before:
         return base
     route.by_plan = {
-        plan: _variant(route, before, chain(links, document, config, plan), monotonic)
+        plan: _variant(bare, before, chain(links, document, config, plan), monotonic)
         for plan in (NO_PLAN, *document.plans)
     }
-    count = sum(link.hooks.access is not None for link in before)
-    route.access = route.access[:count]
+    route.access = access_of(before, monotonic)
     return base
 
 
@@ -56,18 +57,12 @@ def _behind(before: tuple[ChainLink, ...], links: tuple[ChainLink, ...]) -> tupl
 
 
 def _variant(
-    route: Route, before: tuple[ChainLink, ...], links: tuple[ChainLink, ...], monotonic: Callable[[], float]
+    bare: Route, before: tuple[ChainLink, ...], links: tuple[ChainLink, ...], monotonic: Callable[[], float]
 ) -> Route:
-    """`route` as it goes on behind the links `before`; its reply and log hooks are those of the whole chain."""
-    variant = Route(route.name, route.handler)
-    for name in ("service", "path", "hosts", "slot", "body_limit", "upgrades"):
-        setattr(variant, name, getattr(route, name))
-    attach(variant, _behind(before, links), monotonic)
-    access = variant.access
-    variant.handler = route.handler
+    """`bare` as it goes on behind the links `before`; its reply and log hooks are those of the whole chain."""
+    variant = copy(bare)
     attach(variant, links, monotonic)
-    variant.access = access
-    variant.handler = route.handler
+    variant.access = access_of(_behind(before, links), monotonic)
     return variant
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.identity import Identity
 from gatewayd.core.policy import Reply
-from gatewayd.gateway.pipeline import FAILED
+from gatewayd.core.problem import POLICY_FAILED
 from gatewayd.gateway.snapshot import ChainLink
 from gatewayd.identity import fetch
 
@@ -65,7 +65,7 @@ async def _hear(exchange: Exchange, link: ChainLink) -> Said:
         if isinstance(reply, Awaitable):
             reply = await reply
     except Exception as error:
-        return Said(link.instance, f"fails: {error!r}", FAILED)
+        return Said(link.instance, f"fails: {error!r}", POLICY_FAILED)
     return Said(link.instance, _verdict(exchange, link, reply, known), reply)
 
 

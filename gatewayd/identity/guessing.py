@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from gatewayd.config.units import Rate
+from gatewayd.core.cidr import holder
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import BuildContext, Reply
 from gatewayd.core.problem import problem
 
 ADDRESSES = 65_536
 """Entries in the table at most, per worker: about 10 MiB."""
-Forgiven = dict[str | bytes, float]
+Forgiven = dict[str, float]
 """By address, the one whose last failure is longest ago first: the monotonic second at which all are forgiven."""
 
 
@@ -44,7 +44,7 @@ class Guessing:
 
     def refusal(self, exchange: Exchange) -> Reply | None:
         """429 if the caller's address has no failure left. Asked before anything that the caller shows is read."""
-        wait = self._forgiven.get(_holder(exchange.client), 0.0) + self._each - self._period - self._monotonic()
+        wait = self._forgiven.get(holder(exchange.client), 0.0) + self._each - self._period - self._monotonic()
         return _refusal(wait) if wait > 0 and self._each else None
 
     def failed(self, exchange: Exchange) -> None:
@@ -52,10 +52,10 @@ class Guessing:
         if not exchange.client or not self._each:
             return
         now = self._monotonic()
-        holder = _holder(exchange.client)
-        forgiven = max(self._forgiven.pop(holder, 0.0), now) + self._each
+        whose = holder(exchange.client)
+        forgiven = max(self._forgiven.pop(whose, 0.0), now) + self._each
         # Many guesses may be under way at once before the first has failed; their sum must not shut out for hours.
-        self._forgiven[holder] = min(forgiven, now + 2 * self._period)
+        self._forgiven[whose] = min(forgiven, now + 2 * self._period)
         if len(self._forgiven) > ADDRESSES:
             del self._forgiven[next(iter(self._forgiven))]
 
@@ -64,17 +64,6 @@ def guessing(context: BuildContext) -> Guessing:
     """What this worker counts: one table for all policies, carried over reloads."""
     forgiven: Forgiven = context.kept.setdefault(("", "identity.guessing"), {})
     return Guessing(context.document.identity.failures_per_address, context.clock.monotonic, forgiven)
-
-
-def _holder(address: str) -> str | bytes:
-    """What an address counts as: itself for IPv4, its first 64 bits for IPv6."""
-    if ":" not in address:
-        return address
-    try:
-        packed = inet_pton(AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):
-        return address
-    return packed[:8] if any(packed[:10]) or packed[10:12] != b"\xff\xff" else inet_ntop(AF_INET, packed[12:])
 
 
 def _refusal(wait: float) -> Reply:

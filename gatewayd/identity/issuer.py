@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct, field
 
+from gatewayd.config.attachment import reached
 from gatewayd.config.model import File, Positive, Span
 from gatewayd.config.units import Duration
 from gatewayd.core.policy import BuildContext
@@ -173,19 +174,8 @@ def _source(issuer: Issuer, context: BuildContext) -> KeySource:
 
 
 def in_use(context: BuildContext) -> bool:
-    """Whether the instance is attached somewhere, or asked by one that is: one that only stands there asks nobody."""
-    document = context.document
-    waiting = [*document.gateway.policies]
-    waiting += [name for each in document.services.values() for name in each.policies]
-    waiting += [name for each in document.routes.values() for name in each.policies]
-    asked: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in asked:
-            asked.add(name)
-            table = document.policies.get(name, {})
-            waiting += [*table.get("any_of", ()), *table.get("all_of", ())]
-    return context.instance in asked
+    """Whether any route asks the instance: one that only stands there asks nobody for keys."""
+    return context.instance in reached(context.document)
 
 
 def _fetch_early(source: KeySource) -> None:

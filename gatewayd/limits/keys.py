@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from hashlib import blake2b
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated
 
 from msgspec import Meta
 
+from gatewayd.core.cidr import holder
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import Consumers
 from gatewayd.errors import Fault
@@ -82,7 +82,7 @@ class Keys:
         if isinstance(part, tuple) and len(part) == 1:
             name, part = "address", part[0]
         if name == "address":
-            return b"address\0" + _holder(str(part)), STRANGER
+            return b"address\0" + holder(str(part)).encode(), STRANGER
         if isinstance(part, bytes):
             return name.encode() + b"\0" + part, STRANGER
         words = part if isinstance(part, tuple) else (part,)
@@ -140,14 +140,3 @@ def _claim(name: str) -> _Take:
         return text if len(text) <= _LONGEST else blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     return take
-
-
-def _holder(address: str) -> bytes:
-    """Who holds an address: for IPv6 its first 64 bits, unless it is an IPv4 one written so."""
-    if ":" not in address:
-        return address.encode()
-    try:
-        packed = inet_pton(AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):
-        return address.encode()
-    return packed[:8] if any(packed[:10]) or packed[10:12] != b"\xff\xff" else inet_ntop(AF_INET, packed[12:]).encode()

@@ -301,9 +301,7 @@ class Shared:
         if self._on_failure == "deny":
             raise Undecided(UNAVAILABLE)
         alone = self._on_failure == "local"
-        if exchange.verdicts is None:
-            exchange.verdicts = []
-        exchange.verdicts.append((self._instance, "alone" if alone else "uncounted"))
+        exchange.note(self._instance, "alone" if alone else "uncounted")
         return self._limit.take(exchange, now) if alone else None
 
     def give_back(self, exchange: Exchange) -> None:

@@ -13,11 +13,9 @@ from typing import NamedTuple
 
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import Limit, Reply, Undecided
-from gatewayd.core.problem import problem
+from gatewayd.core.problem import POLICY_FAILED
 
 _log = logging.getLogger(__name__)
-
-FAILED = problem(500, "policy_failed", "a policy could not decide, so the request was refused")
 
 
 class Entry(NamedTuple):
@@ -59,7 +57,7 @@ def one_step(entries: Sequence[Entry], clock: Callable[[], float]) -> Step:
 
 
 def _refused(entry: Entry, exchange: Exchange, reply: Reply) -> Reply | None:
-    _note(exchange, entry.instance, "observed" if entry.observe else "refused")
+    exchange.note(entry.instance, "observed" if entry.observe else "refused")
     return None if entry.observe else reply
 
 
@@ -75,14 +73,8 @@ def _give_back(asked: Sequence[Entry], refused: Entry, exchange: Exchange) -> No
 
 def _failed(entry: Entry, exchange: Exchange, error: Exception) -> Reply | None:
     passes = entry.fail_open or entry.observe
-    _note(exchange, entry.instance, "failed")
+    exchange.note(entry.instance, "failed")
     if isinstance(error, Undecided):
         return None if passes else error.reply
     _log.exception("policy %s failed%s", entry.instance, "; it fails open" if passes else "")
-    return None if passes else FAILED
-
-
-def _note(exchange: Exchange, instance: str, verdict: str) -> None:
-    if exchange.verdicts is None:
-        exchange.verdicts = []
-    exchange.verdicts.append((instance, verdict))
+    return None if passes else POLICY_FAILED

@@ -11,13 +11,14 @@ import asyncio
 import math
 from typing import cast
 
+from gatewayd.core.cidr import holder
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.problem import answer, problem
 from gatewayd.errors import RequestError
 from gatewayd.rfc.forwarding import Edges, Sight
 from gatewayd.wire import replies
 from gatewayd.wire.fields import has_bare_line_end
-from gatewayd.wire.listener import ListenerState, tally_key
+from gatewayd.wire.listener import ListenerState
 from gatewayd.wire.receiving import Receiving
 from gatewayd.wire.replying import BODY, CLOSED, HEAD, LINGER, WAIT
 from gatewayd.wire.request import LastLines, read_request
@@ -58,7 +59,7 @@ class DownstreamConnection(Receiving):
             peer = transport.get_extra_info("peername")
             self.address, self.port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)
         descriptor = transport.get_extra_info("socket").fileno()
-        reason = state.tally.admit(tally_key(self.address), state.settings.limits, descriptor)
+        reason = state.tally.admit(holder(self.address), state.settings.limits, descriptor)
         if reason:
             self.phase = CLOSED
             state.on_refused(reason)
@@ -81,7 +82,7 @@ class DownstreamConnection(Receiving):
         state = self.state
         if self.admitted:
             self.admitted = False
-            state.tally.leave(tally_key(self.address))
+            state.tally.leave(holder(self.address))
             state.connections.discard(self)
         sink, self.sink = self.sink, None
         exchange = self.exchange

@@ -6,7 +6,6 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from gatewayd.config.model import Limits, Timeouts
@@ -67,16 +66,6 @@ class Tally:
             self.by_address[address] = held
         else:
             del self.by_address[address]
-
-
-def tally_key(address: str) -> str:
-    """What an address counts as: itself for IPv4, its /64 for IPv6 (one subscriber commonly holds a /64)."""
-    if ":" not in address:
-        return address
-    packed = IPv6Address(address.partition("%")[0])
-    if packed.ipv4_mapped is not None:
-        return str(packed.ipv4_mapped)
-    return packed.exploded[:19]
 
 
 class ListenerState:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.core.cidr import CidrSet, parse_cidr
+from gatewayd.core.cidr import CidrSet, holder, parse_cidr
 
 
 def networks(bits: int, kind: type) -> st.SearchStrategy:
@@ -136,3 +136,21 @@ def test_a_hundred_thousand_prefixes_are_small(bits, most):
     assert size < most * 1024**2
     assert len(found) == 100_000
     assert prefixes[77_777] in found
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::1", "2001:0db8:0001:0002"),
+        ("2001:db8:1:2:ffff::9", "2001:0db8:0001:0002"),
+        ("2001:db8:1:3::1", "2001:0db8:0001:0003"),
+        ("fe80::1%eth0", "fe80:0000:0000:0000"),
+        ("::ffff", "0000:0000:0000:0000"),
+        ("no:address", "no:address"),
+        ("", ""),
+    ],
+)
+def test_an_ipv6_subscriber_counts_as_one(address: str, key: str) -> None:
+    assert holder(address) == key

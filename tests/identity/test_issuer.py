@@ -160,21 +160,39 @@ def test_a_secret_is_there_at_once():
 # -- before the first request ----------------------------------------------------------------------------------------
 
 ROUTE, ASKING = Route(path="/"), Route(path="/", policies=["who"])
+BOTH = {"policy": "authentication", "all_of": ["x"]}
 
 
 @pytest.mark.parametrize(
     ("document", "used"),
     [
         (Document(), False),
-        (Document(gateway=Gateway(policies=["jwt"])), True),
+        (Document(gateway=Gateway(policies=["jwt"])), False),
+        (Document(gateway=Gateway(policies=["jwt"]), routes={"a": ROUTE}), True),
         (Document(routes={"a": Route(path="/", policies=["x", "jwt"])}), True),
-        (Document(routes={"a": ROUTE}, policies={"jwt": {}, "who": {"any_of": ["jwt"]}}), False),
-        (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"any_of": ["jwt"]}}), True),
         (
-            Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"all_of": ["x"]}, "x": {"any_of": ["jwt"]}}),
+            Document(routes={"a": ROUTE}, policies={"jwt": {}, "who": {"policy": "authentication", "any_of": ["jwt"]}}),
+            False,
+        ),
+        (
+            Document(
+                routes={"a": ASKING}, policies={"jwt": {}, "who": {"policy": "authentication", "any_of": ["jwt"]}}
+            ),
             True,
         ),
-        (Document(routes={"a": ASKING}, policies={"jwt": {}, "who": {"any_of": ["jwt2"]}}), False),
+        (
+            Document(
+                routes={"a": ASKING},
+                policies={"jwt": {}, "who": BOTH, "x": {"policy": "authentication", "any_of": ["jwt"]}},
+            ),
+            True,
+        ),
+        (
+            Document(
+                routes={"a": ASKING}, policies={"jwt": {}, "who": {"policy": "authentication", "any_of": ["jwt2"]}}
+            ),
+            False,
+        ),
     ],
 )
 def test_whether_anybody_asks(document, used):
@@ -183,7 +201,7 @@ def test_whether_anybody_asks(document, used):
 
 @pytest.mark.parametrize("used", [True, False])
 def test_keys_are_fetched_before_the_first_request_comes(used):
-    document = Document(gateway=Gateway(policies=["jwt"] if used else []))
+    document = Document(gateway=Gateway(policies=["jwt"] if used else []), routes={"a": ROUTE})
 
     async def build():
         source = rules(issuer(jwks=server.url("/jwks")), context(document=document, arena=Arena())).source
@@ -197,7 +215,7 @@ def test_keys_are_fetched_before_the_first_request_comes(used):
 
 
 def test_where_nothing_is_served_nothing_is_fetched():
-    document = Document(gateway=Gateway(policies=["jwt"]))
+    document = Document(gateway=Gateway(policies=["jwt"]), routes={"a": ROUTE})
     with SideServer({"/jwks": jwks(ONE)}) as server:
         rules(issuer(jwks=server.url("/jwks")), context(document=document))
         rules(issuer(jwks=server.url("/jwks")), context(document=document, arena=Arena()))  # no loop runs

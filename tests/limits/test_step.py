@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gatewayd.core.policy import Reply
-from gatewayd.limits.step import FAILED, Entry, one_step
+from gatewayd.core.problem import POLICY_FAILED
+from gatewayd.limits.step import Entry, one_step
 from tests.support.exchanges import make_exchange
 
 REFUSAL = Reply(429, code="too_many")
@@ -77,7 +78,7 @@ def test_who_observes_is_charged_like_any_other():
 
 @pytest.mark.parametrize(
     ("options", "reply"),
-    [({}, FAILED), ({"fail_open": [1]}, None), ({"observe": [1]}, None)],
+    [({}, POLICY_FAILED), ({"fail_open": [1]}, None), ({"observe": [1]}, None)],
     ids=["", "open", "observe"],
 )
 def test_a_limit_that_breaks(caplog, options, reply):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.config.model import Limits, Timeouts
 from gatewayd.rfc.path import PathRules
-from gatewayd.wire.listener import ListenerState, Settings, Tally, request_ids, tally_key
+from gatewayd.wire.listener import ListenerState, Settings, Tally, request_ids
 
 FEW = Limits(connections=5, connections_per_address=2)
 
@@ -50,22 +49,6 @@ def test_the_table_holds_who_is_connected_and_nobody_else(steps: list[tuple[str,
             connected[address] -= 1
         assert tally.open == connected.total()
         assert tally.by_address == +connected
-
-
-@pytest.mark.parametrize(
-    ("address", "key"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2::1", "2001:0db8:0001:0002"),
-        ("2001:db8:1:2:ffff::9", "2001:0db8:0001:0002"),
-        ("2001:db8:1:3::1", "2001:0db8:0001:0003"),
-        ("fe80::1%eth0", "fe80:0000:0000:0000"),
-        ("", ""),
-    ],
-)
-def test_an_ipv6_subscriber_counts_as_one(address: str, key: str) -> None:
-    assert tally_key(address) == key
 
 
 def test_request_ids_are_unique_and_differ_between_processes() -> None:
