@@ -97,6 +97,22 @@ class AccessLog(Section, frozen=True):
     flush_interval: Span = Duration(1)  # the longest a line waits in the buffer
 
 
+class Audit(Section, frozen=True):
+    """One record for every call, in hash-chained and signed files: `<state_dir>/audit`. docs/audit.md"""
+
+    enabled: bool = False  # whether records are written at all
+    mode: Literal["batched", "strict"] = "batched"  # strict: replies leave once their records are on the disk
+    commit_interval: Span = Duration(0.1)  # how often records are signed and, batched, put on the disk
+    on_full: Literal["refuse", "drop"] = "refuse"  # what becomes of calls while no record can be written
+    limit: Size = Size(0)  # bytes of all segments that count as full; 0: the disk's end
+    segment_size: Bytes = Size(16 * 1024 * 1024)  # a segment ends behind this …
+    segment_age: Span = Duration(3600)  # … or after this
+    retention: Duration = Duration(0)  # segments older than this go, with their proof kept; 0: none goes
+    archive: File = ""  # folder they go to; "": they are deleted
+    addresses: Literal["full", "masked", "none"] = "full"  # masked: to /24 and /48
+    seal: bool = True  # personal data under a key per consumer, so that it can be erased
+
+
 class Limits(Section, frozen=True):
     """What callers can use up. Connections are counted per worker."""
 
@@ -346,6 +362,7 @@ class Document(Section, frozen=True):
     gateway: Gateway = Gateway()  # the daemon as a whole
     control: Control = Control()  # probes and metrics
     access_log: AccessLog = AccessLog()  # one JSON line per exchange
+    audit: Audit = Audit()  # one record per call, and the proof of it
     identity: Identity = Identity()  # how consumers are known
     redis: Redis = Redis()  # shared by several machines
     limits: Limits = Limits()  # what callers can use up

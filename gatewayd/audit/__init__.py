@@ -1,0 +1,1 @@
+"""Proof of every call: records in hash-chained, signed files, and what reads and verifies them."""
