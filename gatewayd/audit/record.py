@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+CAPTURED = "capture"
+"""Where in `Exchange.context` the policy `capture` leaves a `Captured`."""
+
 
 class Operation(msgspec.Struct, array_like=True, frozen=True):
     """What was called. Encoded once per route and generation."""

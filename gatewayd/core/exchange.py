@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from gatewayd.core.identity import Identity
     from gatewayd.core.policy import Route
+    from gatewayd.core.trace import Trace
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Exchange:
         "peer_trusted",
         "query",
         "reason",
+        "recorded",
         "request_id",
         "route",
         "scheme",
@@ -139,6 +141,7 @@ class Exchange:
         "status",
         "target",
         "tls",
+        "trace",
         "upgrade",
         "upstream_seconds",
         "verdicts",
@@ -178,6 +181,7 @@ class Exchange:
         self.client_port = 0
         self.tls = tls  # `wire.tls.TlsFacts`, None without TLS
         self.request_id = request_id
+        self.trace: Trace | None = None  # where it stands in a trace, if it does
         self.started = started  # monotonic seconds, when the head was complete
         self.route: Route | None = None
         self.identity: Identity | None = None  # who calls, once a policy has found out
@@ -193,6 +197,7 @@ class Exchange:
         self.upstream_seconds = 0.0  # until the reply's head
         self.body_received = 0
         self.body_sent = 0
+        self.recorded = False  # its call record is made: what happens from here on is not in it
 
     def note(self, instance: str, verdict: str) -> None:
         """Write down what the policy `instance` decided."""

@@ -197,6 +197,7 @@ class Route:
         "hosts",
         "log",
         "name",
+        "operation",
         "path",
         "reply",
         "service",
@@ -209,6 +210,7 @@ class Route:
         self.handler = handler
         self.service = ""
         self.path = ""  # the template
+        self.operation: Any = None  # as its call records have it, encoded; None: calls are not recorded
         self.hosts: tuple[str, ...] = ()
         self.access: tuple[tuple[str, AccessHook], ...] = ()  # (policy instance, hook), in ORDER
         self.reply: tuple[ReplyHook, ...] = ()

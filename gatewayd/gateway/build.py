@@ -17,7 +17,7 @@ from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import BuildContext, Handler, NoConsumers, Route
 from gatewayd.core.workers import columns
 from gatewayd.errors import ConfigError, Fault
-from gatewayd.gateway import chains
+from gatewayd.gateway import chains, recording
 from gatewayd.gateway.accounts import accounts, hearing
 from gatewayd.gateway.dial import Dialler
 from gatewayd.gateway.plans import attach_with_plans, misplaced
@@ -77,6 +77,7 @@ def verify(document: Document, locate: Locate = nowhere, contents: Arena | None 
             except ConfigError as error:
                 faults.extend(error.faults)
     faults.extend(access_log.faults(document.access_log))
+    faults.extend(recording.faults(document))
     return faults
 
 
@@ -95,6 +96,7 @@ class _Build:
         self.links: dict[str, ChainLink] = {}
         self.upstreams: dict[str, UpstreamGroup] = {}
         self.services: dict[tuple[object, ...], proxy.ProxyService] = {}
+        self.generation = 0
         self.via = Via(document.gateway.name)
         self.columns = columns(document)
         self.consumers: Index | None = None
@@ -103,6 +105,7 @@ class _Build:
 
     def snapshot(self, generation: int) -> Snapshot:
         document = self.document
+        self.generation = generation
         self._gather(self._open_consumers)
         self.links, faults = chains.build_links(document.policies, self._context, self.ground.locate)
         self.faults.extend(faults)
@@ -246,12 +249,25 @@ class _Build:
         route.service = config.service
         route.path = config.path
         route.hosts = tuple(config.hosts)
+        if self.document.audit.enabled:
+            route.operation = self._operation(name, config)
         route.slot = self.ground.slots.get(name, 0)
         route.body_limit = self.document.limits.body if config.body is None else config.body
         route.upgrades = frozenset(protocol.lower().encode() for protocol in config.upgrades)
         links = attach_with_plans(route, self.links, self.document, config, self.ground.clock.monotonic)
         snapshot.routes[name] = route
         snapshot.chains[name] = links
+
+    def _operation(self, name: str, config: model.Route) -> Any:
+        """What the calls of a route have on record of it."""
+        from gatewayd.audit.record import Operation
+        from gatewayd.audit.recorder import encoded
+
+        try:
+            names = list(parse_template(config.path, f"routes.{name}.path").names)
+        except ConfigError:
+            names = []  # told of where routes are compiled
+        return encoded(Operation(name, config.service, config.path, names, self.generation))
 
     def _routers(self, snapshot: Snapshot) -> None:
         """A router per listener; listeners with the same routes share one. Without any, routes are tried yet."""

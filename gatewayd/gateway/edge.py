@@ -20,6 +20,7 @@ from gatewayd.core.tasks import spawn
 from gatewayd.gateway.accept import Acceptor, Commit, prepare
 from gatewayd.gateway.build import Ground, build
 from gatewayd.gateway.pipeline import Pipeline
+from gatewayd.gateway.recording import Recording
 from gatewayd.gateway.snapshot import Snapshot
 from gatewayd.identity import fetch
 from gatewayd.observe.access_log import AccessLog
@@ -74,6 +75,7 @@ class Edge:
         self._clock: Clock = clock or SystemClock()
         self._metrics = WorkerMetrics(memory, worker)
         self._ground = Ground(clock=self._clock, arena=arena or Arena(), worker=worker)
+        self._recording = Recording(self._clock, self._ground.outbox, self._metrics)
         self._tally = Tally(descriptors.last_for_callers())
         self._upstreams: dict[str, UpstreamGroup] = {}
         self._listeners: dict[str, ListenerState] = {}
@@ -101,6 +103,7 @@ class Edge:
                 name: prepare(name, each, self._secret, self._handshake_failed, self._refused)
                 for name, each in document.listeners.items()
             }
+            recorder = self._recording.open(document)
             log = self._log_for(document)  # last of what may fail, for it opens a file
         except BaseException:
             snapshot.close()
@@ -111,6 +114,7 @@ class Edge:
             self._pipeline = Pipeline(snapshot, self._metrics, log)
         self._pipeline.snapshot = snapshot
         self._change_log(log)
+        self._recording.serve(recorder, document, generation, self._pipeline)
         self._configure_listeners(document, commits)
         self._metrics.put(GENERATION, generation)
         self._sweep_every = sweep_interval(document)
@@ -181,18 +185,10 @@ class Edge:
 
     def _listener_state(self, name: str, scheme: bytes, settings: Settings) -> ListenerState:
         assert self._pipeline is not None
-        handle, finished = self._pipeline.handle, self._pipeline.finished
-        return ListenerState(
-            name,
-            scheme,
-            settings,
-            handle,
-            finished,
-            self._tally,
-            self._clock,
-            self._refused,
-            self._ground.outbox,
-        )
+        each = self._pipeline
+        state = ListenerState(name, scheme, settings, each.handle, each.finished, self._tally, self._clock)
+        state.answered, state.on_refused, state.outbox = each.answered, self._refused, self._ground.outbox
+        return state
 
     def _handshake_failed(self, error: Exception) -> None:
         self._metrics.count(TLS_HANDSHAKES_FAILED)
@@ -244,6 +240,7 @@ class Edge:
         await redis.close()
         if self._pipeline is not None:
             self._change_log(None)
+        self._recording.close()
 
     @property
     def connections(self) -> int:
@@ -338,6 +335,7 @@ class Edge:
             pipeline.record()
             if pipeline.access_log is not None:
                 pipeline.access_log.tick(now)
+            self._recording.tick(now)
 
     def _sweep_connections(self, now: float) -> None:
         due = []

@@ -24,6 +24,7 @@ from gatewayd.core.tasks import spawn
 from gatewayd.gateway.router import Miss
 
 if TYPE_CHECKING:
+    from gatewayd.audit.recorder import Recorder
     from gatewayd.gateway.snapshot import Snapshot
     from gatewayd.observe.access_log import AccessLog
     from gatewayd.observe.metrics import WorkerMetrics
@@ -41,16 +42,27 @@ because its code and data are still in the processor's caches."""
 class Pipeline:
     """The way of every exchange of a worker. `snapshot` is replaced whole; an exchange ends on the one it met."""
 
-    __slots__ = ("_ended", "access_log", "metrics", "snapshot")
+    __slots__ = ("_ended", "access_log", "metrics", "recorder", "snapshot")
 
-    def __init__(self, snapshot: Snapshot, metrics: WorkerMetrics, access_log: AccessLog | None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        metrics: WorkerMetrics,
+        access_log: AccessLog | None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.snapshot = snapshot
         self.metrics = metrics
         self.access_log = access_log
+        self.recorder = recorder
         self._ended: list[tuple[Exchange, float]] = []
 
     def handle(self, exchange: Exchange) -> None:
         """Answer `exchange`, now or later."""
+        recorder = self.recorder
+        if recorder is not None and recorder.refusal is not None:
+            answer(exchange, recorder.refusal)
+            return
         route = self.snapshot.routers[exchange.listener].match(exchange)
         if route.__class__ is not Route:
             answer(exchange, _missed(route))
@@ -67,10 +79,18 @@ class Pipeline:
         route = exchange.route
         if route is not None and route.log:
             _log_hooks(exchange, route)
+        if self.recorder is not None and not exchange.recorded:
+            self.recorder.ended.append((exchange, now))
         ended = self._ended
         ended.append((exchange, now))
         if len(ended) >= BATCH:
             self.record()
+
+    def answered(self, exchange: Exchange, now: float) -> None:
+        """The caller has, or is about to get, all of the reply, but the exchange is not over: its call is recorded."""
+        if self.recorder is not None:
+            exchange.recorded = True
+            self.recorder.ended.append((exchange, now))
 
     def record(self) -> None:
         """Count and log what has ended. The sweep calls this too."""

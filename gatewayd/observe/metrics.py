@@ -37,8 +37,20 @@ LOG_LINES_DROPPED: Final = 4
 LOG_PENDING_BYTES: Final = 5
 LOG_LAG_MILLISECONDS: Final = 6
 GENERATION: Final = 7
+AUDIT_WRITTEN: Final = 8
+AUDIT_DROPPED: Final = 9
+AUDIT_FULL: Final = 10
+AUDIT_LAG_MILLISECONDS: Final = 11
 COUNTERS: Final = 32
-GAUGES: Final = (CONNECTIONS_OPEN, REQUESTS_IN_FLIGHT, LOG_PENDING_BYTES, LOG_LAG_MILLISECONDS, GENERATION)
+GAUGES: Final = (
+    CONNECTIONS_OPEN,
+    REQUESTS_IN_FLIGHT,
+    LOG_PENDING_BYTES,
+    LOG_LAG_MILLISECONDS,
+    GENERATION,
+    AUDIT_FULL,
+    AUDIT_LAG_MILLISECONDS,
+)
 
 # Tables of tokens, and how many entries each has; the last entry of each takes whatever finds no place.
 REFUSALS: Final = 0  # problem codes of refusals made here, malformed requests included

@@ -267,12 +267,12 @@ class DownstreamConnection(Receiving):
         self.phase = LINGER
         self.buffer = b""
         self.deadline = self.state.clock.monotonic() + self.state.settings.timeouts.linger
+        if exchange is not None:
+            self._log(exchange)
         self._resume()
         self.state.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        if exchange is not None:
-            self._log(exchange)
 
     def _close(self) -> None:
         if self.buffer and not self.eof:

@@ -72,8 +72,8 @@ class ListenerState:
     """One listener in one worker."""
 
     __slots__ = (
-        "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "outbox", "request_ids",
-        "scheme", "settings", "tally",
+        "answered", "clock", "connections", "draining", "finished", "handle", "name", "on_refused", "outbox",
+        "request_ids", "scheme", "settings", "tally",
     )  # fmt: skip
 
     def __init__(
@@ -87,12 +87,15 @@ class ListenerState:
         clock: Clock | None = None,
         on_refused: Callable[[str], None] = lambda reason: None,
         outbox: Outbox | None = None,
+        answered: Callable[[Exchange, float], None] = lambda exchange, now: None,
     ) -> None:
+        """`answered` hears of exchanges whose reply is whole while something of them goes on; `finished` of all."""
         self.name = name
         self.scheme = scheme
         self.settings = settings
         self.handle = handle
         self.finished = finished
+        self.answered = answered
         self.on_refused = on_refused
         self.outbox = outbox or Outbox()
         self.tally = tally or Tally()

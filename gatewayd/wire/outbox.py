@@ -8,6 +8,7 @@ the first write wakes the other side, which finds the rest without sleeping in b
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 TOGETHER = 16 * 1024
 """Bytes of a head and the body behind it that are copied into one write; more goes out in pieces."""
@@ -16,9 +17,11 @@ TOGETHER = 16 * 1024
 class Outbox:
     """What a worker's connections want to write. Heads and whole messages go through it; streams go past it."""
 
-    __slots__ = ("_pending", "turn")
+    __slots__ = ("_pending", "before", "turn")
 
     def __init__(self) -> None:
+        self.before: Callable[[], None] | None = None
+        """Called before anything is written: what must be known of replies before callers have them."""
         self._pending: list[tuple[asyncio.Transport, bytes]] = []
         self.turn = 0  # counts the flushes: what was given in the present turn is not written yet
 
@@ -46,6 +49,8 @@ class Outbox:
 
     def flush(self) -> None:
         """Write what is pending. Whatever ends or takes over a connection calls this first."""
+        if self.before is not None:
+            self.before()
         pending, self._pending = self._pending, []
         self.turn += 1
         for transport, data in pending:

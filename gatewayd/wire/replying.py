@@ -23,8 +23,8 @@ class Replying(asyncio.Protocol):
     """What handlers call to answer (`core.exchange.Downstream`). The reading half is `wire.downstream`'s."""
 
     __slots__ = (
-        "bodyless", "buffer", "chunked_reply", "deadline", "exchange", "keep_alive", "kept", "phase", "reader",
-        "replied", "replying", "sink", "state", "transport",
+        "bodyless", "buffer", "chunked_reply", "deadline", "exchange", "keep_alive", "kept", "owed", "phase",
+        "reader", "replied", "replying", "sink", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, state: ListenerState) -> None:
@@ -38,6 +38,7 @@ class Replying(asyncio.Protocol):
         self.keep_alive = True
         self.deadline = math.inf
         self.reader: BodyReader | None = None  # of the request body; None without one, or if its framing is lost
+        self.owed = 0  # bytes of the announced body that are still to come
         self.replying = self.replied = self.chunked_reply = self.bodyless = False
 
     def _done(self) -> None:
@@ -81,6 +82,7 @@ class Replying(asyncio.Protocol):
             exchange.body_sent += len(first)
             if self.chunked_reply:
                 first = chunk(first)
+        self.owed = length - exchange.body_sent
         self.state.outbox.write(self.transport, replies.head(status, headers, framing, first))
 
     def reply(self, status: int, headers: Headers, length: int, body: bytes) -> None:
@@ -124,7 +126,11 @@ class Replying(asyncio.Protocol):
         if exchange is None or self.bodyless or self.phase == CLOSED:
             return
         exchange.body_sent += len(data)
-        self.state.outbox.write_now(self.transport, chunk(data) if self.chunked_reply else data)
+        self.owed -= len(data)
+        if self.owed == 0:  # the caller will have the whole reply: not before its record is made
+            self.state.outbox.write(self.transport, data)
+        else:
+            self.state.outbox.write_now(self.transport, chunk(data) if self.chunked_reply else data)
 
     def end_reply(self, trailers: Headers) -> None:
         if self.exchange is None or self.phase == CLOSED:
@@ -135,7 +141,9 @@ class Replying(asyncio.Protocol):
         self.sink = None
         if self.phase != BODY:
             self._done()
-        elif self.keep_alive:
+            return
+        self.state.answered(self.exchange, self.state.clock.monotonic())
+        if self.keep_alive:
             self._resume()  # the little that is left of the body is thrown away
         else:
             self._linger()
@@ -151,7 +159,10 @@ class Replying(asyncio.Protocol):
     def upgrade(self, headers: Headers, protocol: bytes) -> tuple[asyncio.Transport, bytes]:
         """Send 101; returns the transport and what the caller sent already. The connection is no longer HTTP."""
         extra = b"connection: upgrade\r\nupgrade: %b\r\n" % protocol
-        self.state.outbox.write_now(self.transport, replies.head(101, headers, extra))
+        if self.exchange is not None:
+            self.state.answered(self.exchange, self.state.clock.monotonic())
+        self.state.outbox.write(self.transport, replies.head(101, headers, extra))
+        self.state.outbox.flush()
         self.phase = WAIT
         self.deadline = math.inf
         data, self.buffer = self.buffer, b""

@@ -269,7 +269,7 @@ def server_name(config: UpstreamTls, host: str) -> str:
 class TlsFacts:
     """What is known of a caller's TLS connection. Only `version` is looked up before somebody asks."""
 
-    __slots__ = ("_fingerprint", "_object", "_subject", "concluded", "version")
+    __slots__ = ("_fingerprint", "_object", "_subject", "concluded", "recorded", "version")
 
     def __init__(self, ssl_object: ssl.SSLObject) -> None:
         self._object = ssl_object
@@ -277,6 +277,8 @@ class TlsFacts:
         self._subject: str | None = None
         self.concluded: Any = None
         """What a policy made of the certificate, so that it is read once per connection."""
+        self.recorded: Any = None
+        """What the call log made of all this."""
         self.version = ssl_object.version() or ""
         """`TLSv1.2` or `TLSv1.3`."""
 
