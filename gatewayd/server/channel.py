@@ -66,10 +66,16 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Observe(msgspec.Struct, tag=True, frozen=True):
-    """To the control process: its configured address, and which row of the metrics is which route's."""
+    """To the control process: its configured address, which row of the metrics is which route's, and the document
+    that is served (its raw form as msgpack).
+    """
 
     address: str
     slots: dict[str, int]
+    document: bytes = b"\x80"  # an empty one
+
+    def __repr__(self) -> str:
+        return f"Observe(address={self.address!r})"  # a document holds secrets
 
 
 class Reload(msgspec.Struct, tag=True, frozen=True):

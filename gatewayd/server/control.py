@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
+from gatewayd.collect.part import Ask, Part
 from gatewayd.config import address as addresses
+from gatewayd.config.model import decode
 from gatewayd.errors import ConfigError
 from gatewayd.observe import metrics
-from gatewayd.server import exposition, log, shared_memory
+from gatewayd.server import control_parts, exposition, log, shared_memory
 from gatewayd.server.channel import AnyMessage, Channel, ChannelError, Observe, Ready, Reload, Status, Tell
 from gatewayd.server.process import ignore_signals, numbers
 
+_log = logging.getLogger(__name__)
 _NICENESS = 5
 _PATIENCE = 5.0
 """Seconds the supervisor gets to answer anything but a reload."""
@@ -44,8 +48,10 @@ class _Purge(msgspec.Struct, forbid_unknown_fields=True):
 class Control:
     """The application. `observe` is what the supervisor said of the metrics, and where it thinks this listens."""
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, make_parts: Callable[[Ask], Sequence[Part]] = lambda ask: ()) -> None:
+        """`memory` holds the metrics; `make_parts` makes what else it consists of."""
         self._memory = memory
+        self._parts = make_parts(self._ask)
         self._observe = Observe("", {})
         self._channel: Channel | None = None
         self._over = asyncio.Event()
@@ -58,6 +64,8 @@ class Control:
         self.app.router.add_get("/usage", self.usage)
         self.app.router.add_post("/reload", self.reload)
         self.app.router.add_post("/cache/purge", self.purge)
+        for part in self._parts:
+            self.app.router.add_routes(part.routes())
 
     async def run(self, channel: socket.socket, listening: socket.socket) -> None:
         """Serve on `listening` until the supervisor hangs up."""
@@ -67,12 +75,20 @@ class Control:
         await web.SockSite(runner, listening).start()
         await self._over.wait()
         await runner.cleanup()
+        for part in reversed(self._parts):
+            await part.close()
 
     async def serve(self, message: AnyMessage, _: list[socket.socket]) -> bytes | None:
         """What the supervisor says."""
         if not isinstance(message, Observe):
             raise ChannelError(f"the control process does not know {type(message).__name__}")
         self._observe = message
+        document = decode(msgspec.msgpack.decode(message.document))
+        for part in self._parts:
+            try:
+                await part.apply(document)
+            except Exception:
+                _log.exception("%s does not go by the new generation", type(part).__name__)
         return None
 
     async def livez(self, _: web.Request) -> web.Response:
@@ -127,7 +143,8 @@ class Control:
 
     def _page(self, status: dict[str, object]) -> bytes:
         parts = msgspec.convert(status["parts"], list[int])
-        return exposition.page(status, metrics.read(self._memory, self._observe.slots, parts))
+        families = [family for part in self._parts for family in part.families()]
+        return exposition.page(status, metrics.read(self._memory, self._observe.slots, parts), families)
 
     async def _ask(self, message: AnyMessage) -> bytes:
         assert self._channel is not None
@@ -193,7 +210,7 @@ def main() -> None:
     log.set_up("control")
 
     async def run() -> None:
-        control = Control(shared_memory.attach(options["memory"]))
+        control = Control(shared_memory.attach(options["memory"]), control_parts.make)
         await control.run(socket.socket(fileno=options["channel"]), socket.socket(fileno=options["socket"]))
 
     asyncio.run(run())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client.core import (
@@ -21,17 +21,18 @@ from gatewayd.observe.metrics import RouteTotals, Totals
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-def page(status: Mapping[str, Any], totals: Totals) -> bytes:
-    """The whole page. `status` is the supervisor's."""
+def page(status: Mapping[str, Any], totals: Totals, more: Iterable[Metric] = ()) -> bytes:
+    """The whole page. `status` is the supervisor's; `more` families stand at its end."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Page(status, totals))
+    registry.register(_Page(status, totals, more))
     return generate_latest(registry)
 
 
 class _Page(Collector):
-    def __init__(self, status: Mapping[str, Any], totals: Totals) -> None:
+    def __init__(self, status: Mapping[str, Any], totals: Totals, more: Iterable[Metric]) -> None:
         self._status = status
         self._totals = totals
+        self._more = more
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in the order of the page."""
@@ -48,6 +49,7 @@ class _Page(Collector):
         )
         share.add_metric([], _buckets(self._totals.share), self._totals.share_sum)
         yield share
+        yield from self._more
 
 
 def _daemon(status: Mapping[str, Any]) -> Iterator[Metric]:

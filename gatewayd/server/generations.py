@@ -40,6 +40,8 @@ class Generations:
         self.path = path
         self.number = 0
         self.document = Document()
+        self.packed = b"\x80"
+        """`document` in its raw form, as msgpack."""
         self._environ = environ
         self._rules = rules
         self._contents = contents
@@ -163,6 +165,7 @@ class Generations:
     def _commit(self, prepared: Prepared) -> None:
         self.number += 1
         self.document = prepared.document
+        self.packed = prepared.packed
         self._wanted = wanted(prepared.document)
         for warning in prepared.warnings:
             _log.warning("%s", warning)

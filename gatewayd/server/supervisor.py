@@ -249,8 +249,9 @@ class Supervisor:
         return f"generation {self._generations.number} serves: {counts}"
 
     async def _match_control(self) -> None:
-        address = self._generations.document.control.address
-        await self._control.match(self._generations.control(), Observe(address, self._slots.names()))
+        generations = self._generations
+        observe = Observe(generations.document.control.address, self._slots.names(), generations.packed)
+        await self._control.match(generations.control(), observe)
 
     async def _answer(self, message: AnyMessage, _: list[socket]) -> bytes | None:
         """What the control process asks."""
