@@ -72,6 +72,7 @@ class SubjectKeys:
         A mark of it stays in `<state>/audit/erased`, for those who hold copies of what was sealed.
         """
         subject = subject_of(consumer, 0.0)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _Locked(self._path(subject)) as file:
             at = _slot(file.content, subject)
             if at >= 0:
