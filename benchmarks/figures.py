@@ -23,7 +23,8 @@ class Round:
     """One proxy under load for a moment. CPU in nanoseconds, times in seconds.
 
     `cpu_ns`: the whole proxy; `foreign_ns`: CPU that all cores spent on what is no part of the benchmark.
-    `ended`: processes of the proxy that were gone at the end.
+    `ended`: processes of the proxy that were gone at the end. `aside_ns`: of processes that no request waits for, which
+    is not in `cpu_ns`.
     """
 
     outcome: Outcome
@@ -31,6 +32,7 @@ class Round:
     seconds: float
     foreign_ns: int = 0
     ended: int = 0
+    aside_ns: int = 0
 
     @property
     def cpu_us_per_request(self) -> float | None:

@@ -186,6 +186,14 @@ def _stat_fields(pid: int) -> list[str]:
         return []
 
 
+def command_line(pid: int) -> str:
+    """Of a process; "" if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
 def cpu_ns(pid: int) -> int:
     """Nanoseconds of CPU, user and system, that a process used (schedstat; ticks where the kernel has none)."""
     total = 0

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.machine import REPOSITORY
-from benchmarks.processes import Processes, Running, StartError, free_port, listens, wait_until
+from benchmarks.processes import Processes, Running, StartError, command_line, free_port, listens, wait_until
 
 TEMPLATES = Path(__file__).parent / "peers"
+COLLECTS = "gatewayd.server.control"
+"""Part of the command line of the process that collects call records."""
 ORIGIN = "https://portal.example"
 """What the traffic of the policies scenario sends as Origin, so that CORS has something to do."""
 
@@ -45,7 +47,9 @@ class Regulation:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a scenario asks of a proxy. `routes`: so many more beside the usual; `policies`: ten instances on each."""
+    """What a scenario asks of a proxy. `routes`: so many more beside the usual; `policies`: ten instances on each;
+    `audit`: gatewayd records calls in this mode, and collects them beside.
+    """
 
     target: int
     workers: int = 1
@@ -53,6 +57,7 @@ class Setup:
     policies: bool = False
     certificate: tuple[Path, Path] | None = None
     regulation: Regulation | None = None
+    audit: str = ""
 
     @property
     def scheme(self) -> str:
@@ -74,6 +79,10 @@ class Proxy:
     def pids(self) -> list[int]:
         """Every process of it: supervisors, workers, control, whatever it started."""
         return [pid for program in self.programs for pid in program.pids()]
+
+    def aside(self) -> list[int]:
+        """Those of them that no request waits for, where they have work of their own: what collects call records."""
+        return [pid for pid in self.pids() if COLLECTS in command_line(pid)] if self.setup.audit else []
 
     def url(self, path: str) -> str:
         """Where to ask for `path`."""
@@ -203,6 +212,7 @@ def gatewayd(setup: Setup, port: int, folder: Path) -> list[list[str]]:
         target=setup.target,
         routes=_gatewayd_routes(setup),
         policies=_gatewayd_policies(setup),
+        audit=_gatewayd_audit(setup),
     )
     return [[sys.executable, "-m", "gatewayd", "-c", _write(folder, "conf.toml", text), "run"]]
 
@@ -230,6 +240,10 @@ def _gatewayd_policies(setup: Setup) -> str:
     if setup.regulation:
         return render(f"gatewayd-{setup.regulation.name}.toml", **setup.regulation.values)
     return "\n".join(f"[policies.{name}]\n{options}" for name, options in POLICIES.items()) if setup.policies else ""
+
+
+def _gatewayd_audit(setup: Setup) -> str:
+    return f'[audit]\nenabled = true\nmode = "{setup.audit}"\n' if setup.audit else ""
 
 
 def _inline(values: Iterable[str]) -> str:

@@ -41,9 +41,10 @@ BARS = {"keyed": 1.8, "jwt": 1.15, "unseen": 15.0, "cached": 1.0, "limited": 0.8
 def keyed(harness: Harness, step: Step) -> Result:
     """Who calls is told by an API key; then limits, quota, access rules and identity headers."""
     target = harness.target()
-    consumers = _consumers(harness)
-    proxies = _everyone(harness, Setup(target.port, harness.options.workers, ROUTES, regulation=_keyed(consumers)))
-    in_turn = _with_keys(consumers)
+    consumers = consumers_of(harness)
+    setup = Setup(target.port, harness.options.workers, ROUTES, regulation=keyed_regulation(consumers))
+    proxies = _everyone(harness, setup)
+    in_turn = with_keys(consumers)
     connections = in_turn.connections * harness.options.workers
     traffic = replace(in_turn, asks=in_turn.asks[:connections], sticky=True)
     comparison = compared(harness, target, step, proxies, traffic)
@@ -69,7 +70,7 @@ def _in_turn_as_well(harness: Harness, target: Target, proxies: list[Proxy], tra
 def jwt(harness: Harness, step: Step) -> Result:
     """Who calls is told by a token; beside API keys, and beside a gatewayd that remembers no token."""
     target = harness.target()
-    consumers = _consumers(harness)
+    consumers = consumers_of(harness)
     folder = harness.new_folder("tokens")
     folder.mkdir()
     harness.say("signing tokens")
@@ -84,13 +85,13 @@ def jwt(harness: Harness, step: Step) -> Result:
         )
         for name, number in (("gatewayd", 10_000), ("gatewayd-unseen", 1))
     )
-    keys = harness.proxy("gatewayd", replace(setup, regulation=_keyed(consumers)), "gatewayd-keyed")
+    keys = harness.proxy("gatewayd", replace(setup, regulation=keyed_regulation(consumers)), "gatewayd-keyed")
     traffic = _in_turn([f"Authorization: Bearer {token}" for token in tokens.tokens])
     raw = [_check_us(harness, target, tokens)]
-    comparison = compared(harness, target, step, [subject, keys, unseen], traffic, {keys.name: _with_keys(consumers)})
+    comparison = compared(harness, target, step, [subject, keys, unseen], traffic, {keys.name: with_keys(consumers)})
     raw.append(_check_us(harness, target, tokens))
     found = result_of("jwt", harness, target, comparison, traffic)
-    more = [-each for each in _differences(comparison.pairs[unseen.name])]
+    more = [-each for each in differences(comparison.pairs[unseen.name])]
     found |= {
         "signature_check_us": round(median(raw), 2),
         "unseen_us": round(median(more), 2),
@@ -150,7 +151,7 @@ def limit_cost(harness: Harness, step: Step) -> Result:
     traffic = Traffic()
     comparison = compared(harness, target, step, [subject, one], traffic)
     found = result_of("limit-cost", harness, target, comparison, traffic)
-    each = [difference / (len(LIMITS) - 1) for difference in _differences(comparison.pairs[one.name])]
+    each = [difference / (len(LIMITS) - 1) for difference in differences(comparison.pairs[one.name])]
     found |= {"us_per_limit": round(median(each), 2), "us_per_limit_spread": spread(each, 2)}
     found["checks"].append(check("µs of one more rate limit", found["us_per_limit"], BARS["limit"]))
     return found
@@ -173,19 +174,22 @@ def _check_us(harness: Harness, target: Target, tokens: Tokens) -> float:
 # -- what they need ----------------------------------------------------------------------------------------------------
 
 
-def _consumers(harness: Harness) -> Consumers:
+def consumers_of(harness: Harness) -> Consumers:
+    """10,000 consumers with an API key each, in a folder of the harness."""
     folder = harness.new_folder("consumers")
     folder.mkdir()
     harness.say("making consumers and their keys")
     return make_consumers(folder)
 
 
-def _keyed(consumers: Consumers) -> Regulation:
+def keyed_regulation(consumers: Consumers) -> Regulation:
+    """What `keyed` has a proxy do."""
     values: dict[str, Any] = {"pepper": consumers.pepper, "consumers": consumers.listed, "keys": consumers.map}
     return Regulation("keyed", ("keys", *BEHIND), values=values)
 
 
-def _with_keys(consumers: Consumers) -> Traffic:
+def with_keys(consumers: Consumers) -> Traffic:
+    """Requests of one consumer after the other."""
     return _in_turn([f"X-Api-Key: {key}" for key in consumers.keys[:USED]])
 
 
@@ -207,7 +211,7 @@ def _everyone(harness: Harness, setup: Setup) -> list[Proxy]:
     return found
 
 
-def _differences(pairs: Sequence[Pair]) -> list[float]:
+def differences(pairs: Sequence[Pair]) -> list[float]:
     """By how many CPU microseconds a request the subject's rounds cost more than those beside them."""
     both = [(ours.cpu_us_per_request, theirs.cpu_us_per_request) for ours, theirs in pairs]
     return [ours - theirs for ours, theirs in both if ours is not None and theirs is not None]

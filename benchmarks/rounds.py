@@ -92,6 +92,7 @@ class Account:
     proxy: Proxy
     others: Sequence[int]
     pids: dict[int, int]
+    aside: dict[int, int]
     used_by_others: int
     machine: int
     children: float
@@ -104,6 +105,7 @@ class Account:
             proxy,
             others,
             {pid: cpu_ns(pid) for pid in proxy.pids()},
+            {pid: cpu_ns(pid) for pid in proxy.aside()},
             sum(map(cpu_ns, others)),
             busy_ns(),
             _own_seconds(),
@@ -117,7 +119,9 @@ class Account:
         used = sum(total - self.pids.get(pid, 0) for pid, total in after.items())
         others = sum(map(cpu_ns, self.others)) - self.used_by_others + int((_own_seconds() - self.children) * 1e9)
         foreign = max(0, busy_ns() - self.machine - used - others)
-        return Round(outcome, used, seconds, foreign, ended=len(self.pids.keys() - after.keys()))
+        aside = sum(after[pid] - before for pid, before in self.aside.items() if pid in after)
+        ended = len(self.pids.keys() - after.keys())
+        return Round(outcome, used - aside, seconds, foreign, ended, aside)
 
 
 def _own_seconds() -> float:

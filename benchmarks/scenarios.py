@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks import crowds, regulated, startup
+from benchmarks import crowds, evidence, regulated, startup
 from benchmarks.cases import Case, Result, Scenario, Step, compare, compared, result_of
 from benchmarks.figures import check, ratio
 from benchmarks.harness import Harness
@@ -74,6 +74,7 @@ def all_scenarios(rate: float = OPEN_LOOP_RATE) -> dict[str, Scenario]:
         _case(f"{rate:,.0f} requests/s a worker, open loop", Case("openloop", Traffic(rate=rate))),
         Scenario("workers", "several workers beside one", workers, lambda peers: 2),
         *regulated.SCENARIOS,
+        *evidence.SCENARIOS,
         Scenario("idle", "8,000 idle keep-alive connections", crowds.idle),
         Scenario("memory", "slow readers, and slow connections beside normal load", crowds.slow, lambda peers: 0),
         Scenario("start", "start to first byte with two workers", startup.start, lambda peers: 0),

@@ -54,8 +54,8 @@ def answered(found: dict) -> list[int]:
 @pytest.mark.process
 @NGINX
 def test_keys_are_asked_for_on_both_sides(harness):
-    consumers = regulated._consumers(harness)
-    setup = Setup(harness.target().port, routes=regulated.ROUTES, regulation=regulated._keyed(consumers))
+    consumers = regulated.consumers_of(harness)
+    setup = Setup(harness.target().port, routes=regulated.ROUTES, regulation=regulated.keyed_regulation(consumers))
     for proxy in regulated._everyone(harness, setup):
         url = proxy.url("/v1/service-7/items/42")
         assert ask(url) == ask(url, **{"X-Api-Key": "wrong"}) == 401
