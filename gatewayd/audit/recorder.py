@@ -69,6 +69,10 @@ class Recorder:
         if not self.ended:
             return
         ended, self.ended = self.ended, []
+        if self.refusal is not None:
+            ended = self._without_refused(ended)
+            if not ended:
+                return
         try:
             records = [self._record(exchange, now) for exchange, now in ended]
         except Exception:
@@ -109,6 +113,13 @@ class Recorder:
             if config.mode == "strict":
                 for exchange, _ in ended:
                     exchange.downstream.abort()
+
+    def _without_refused(self, ended: list[tuple[Exchange, float]]) -> list[tuple[Exchange, float]]:
+        """Those that were let in. Of calls refused for want of a record the chain tells how many they were, no more:
+        else whoever goes on asking would fill the memory that those let in need."""
+        kept = [each for each in ended if each[0].code != UNAVAILABLE.code]
+        self.spool.leave_out(len(ended) - len(kept))
+        return kept
 
     def _each(self, ended: list[tuple[Exchange, float]]) -> list[bytes]:
         """Records one by one, without those that cannot be made: they count as dropped."""

@@ -26,6 +26,8 @@ from gatewayd.core.clock import Clock
 
 BACKLOG = 4 * 1024 * 1024
 """Bytes of records kept in memory while they cannot be written."""
+PIECE = 64
+"""Records of the backlog that are written at once: as many as there is room for, then."""
 COMPLAIN_EVERY = 60.0
 """Seconds between two messages about a disk that takes no records."""
 MEASURE_EVERY = 5.0
@@ -89,6 +91,11 @@ class Spool:
             self._turn()
         return durable
 
+    def leave_out(self, count: int) -> None:
+        """So many calls have no record: the chain will tell that they are missing."""
+        self._lost += count
+        self.dropped += count
+
     def commit(self) -> None:
         """Sign what stands so far and have it put on the disk."""
         if self.full:
@@ -102,7 +109,7 @@ class Spool:
         if now - self._measured >= MEASURE_EVERY:
             self._measured = now
             self._measure()
-        if self.full:
+        if self.full or self._lost:
             self._try_again()
         elif now - self._begun >= self.config.segment_age and self._unsigned:
             self._turn()
@@ -189,7 +196,7 @@ class Spool:
 
     def _keep(self, records: Sequence[bytes]) -> None:
         for record in records:
-            if self._lost or self._waiting_bytes + len(record) > BACKLOG:
+            if self._waiting_bytes + len(record) > BACKLOG:
                 self._lost += 1
                 self.dropped += 1
             else:
@@ -199,9 +206,12 @@ class Spool:
     def _try_again(self) -> None:
         if self._measure() or (self._descriptor < 0 and not self._open_next()):
             return
-        if self._waiting and not self._append(self._waiting):
-            return
-        self._waiting, self._waiting_bytes = [], 0
+        while self._waiting:
+            piece = self._waiting[:PIECE]
+            if not self._append(piece):
+                return
+            del self._waiting[:PIECE]
+            self._waiting_bytes -= sum(map(len, piece))
         if self._lost:
             previous, count = self._chain.previous, self._chain.records
             if not self._put(self._chain.gap(self._now(), self._lost) + self._chain.append(())):

@@ -20,6 +20,8 @@ from gatewayd.core.clock import FakeClock
 from tests.support.forked import forked
 from tests.support.records import bodies_in
 
+WRITE = os.write
+
 
 @pytest.fixture
 def clock():
@@ -161,12 +163,11 @@ def failing(number):
 def writing_only(size):
     """`os.write` of a disk with room for so many bytes more."""
     room = [size]
-    write = os.write
 
     def limited(descriptor, data):
         if not room[0]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        done = write(descriptor, bytes(data)[: room[0]])
+        done = WRITE(descriptor, bytes(data)[: room[0]])
         room[0] -= done
         return done
 
@@ -198,17 +199,17 @@ def test_what_does_not_fit_in_memory_leaves_a_gap_that_the_chain_tells_of(tmp_pa
     spool = opened(tmp_path, clock, on_full="drop")
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", writing_only(0))
-        spool.write([b"12345678", b"lost", b"x"])  # "x" would fit, but not behind what is missing
+        spool.write([b"12345678", b"lost", b"x"])
         spool.write([b"lost too"])
     spool.tick(clock.monotonic())
     spool.write([b"after"])
-    assert spool.dropped == 3
+    assert spool.dropped == 2
     found = list(frames(segment_path(spool.folder, 1).read_bytes()))
-    assert [each.kind for each in found] == [OPENING, RECORD, TIP, GAP, TIP, RECORD, TIP]
-    assert msgspec.msgpack.decode(found[3].body, type=Gap).records == 3
+    assert [each.kind for each in found] == [OPENING, RECORD, RECORD, TIP, GAP, TIP, RECORD, TIP]
+    assert msgspec.msgpack.decode(found[4].body, type=Gap).records == 2
     assert spool.records == 5
     spool.close()
-    assert bodies_in(spool.folder, tmp_path) == [b"12345678", b"after"]
+    assert bodies_in(spool.folder, tmp_path) == [b"12345678", b"x", b"after"]
 
 
 def test_a_segment_that_cannot_be_begun_is_begun_later(tmp_path, clock, monkeypatch):
@@ -255,3 +256,27 @@ def test_what_waits_is_written_at_the_end(tmp_path, clock, monkeypatch):
         spool.write([b"one"])
     spool.close()
     assert bodies_in(spool.folder, tmp_path) == [b"one"]
+
+
+def test_of_much_that_waits_as_much_is_written_as_there_is_room_for(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(module, "PIECE", 2)
+    spool = opened(tmp_path, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", writing_only(0))
+        spool.write([b"%d" % number for number in range(5)])
+        patch.setattr(os, "write", writing_only(200))  # for two, and their tip
+        spool.tick(clock.monotonic())
+        assert bodies_in(spool.folder, tmp_path) == [b"0", b"1"]
+        assert spool.full
+    spool.tick(clock.monotonic())
+    assert bodies_in(spool.folder, tmp_path) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_calls_left_out_are_a_gap_though_the_disk_has_room_again(tmp_path, clock):
+    spool = opened(tmp_path, clock)
+    spool.leave_out(3)
+    spool.write([b"one"])
+    spool.tick(clock.monotonic())
+    spool.tick(clock.monotonic())
+    assert kinds(spool.folder, 1) == [OPENING, RECORD, TIP, GAP, TIP]
+    assert (spool.records, spool.dropped) == (4, 3)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 from collections import Counter
 
 import pytest
 
-from tests.support.daemon import FULL, Daemon, proxied
+from tests.support.daemon import FULL, Daemon, command_of, proxied, wait_for
 from tests.support.echo import EchoUpstream
 from tests.support.load import Load
 from tests.support.records import calls_in
@@ -114,3 +115,73 @@ def test_every_answered_call_has_one_record_though_the_supervisor_is_killed(upst
             seen += load.outcome.marks
         daemon.terminate()
         assert prove(daemon, seen) >= seen.total()
+
+
+def test_every_answered_call_has_one_record_over_reloads_and_upgrades(upstream):
+    with started(recorded(upstream)) as daemon:
+        daemon.launch()
+        daemon.wait_until_ready()
+        with Load(daemon.port(), keep_alive=12, fresh=4, mark="x-request-id") as load:
+            for workers in (3, 1, 2):
+                load.reach(300)
+                document = recorded(upstream, mode=RANDOM.choice(["strict", "batched"]))
+                document["gateway"] |= {"workers": workers, "state_dir": str(daemon.folder / "state")}
+                daemon.write(document)
+                daemon.reload()
+            for _ in range(2):
+                load.reach(300)
+                before = daemon.status()["pid"]
+                daemon.signal(signal.SIGUSR2)
+                daemon.wait_for(lambda before=before: served_by_another(daemon, before), "the new daemon")
+                daemon.pid = daemon.status()["pid"]
+                daemon.wait_for(lambda before=before: not command_of(before), "the old one's end")
+            outcome = load.stop()
+        daemon.terminate()
+        assert (outcome.failed, outcome.refused) == ({}, 0)
+        assert prove(daemon, outcome.marks) == outcome.ok
+
+
+def served_by_another(daemon, before):
+    """Whether a supervisor other than `before` is ready; while they change places, nobody may know."""
+    ready, status = daemon.probe("/readyz")[0], daemon.probe("/status")
+    return ready == 200 and status[0] == 200 and status[1]["pid"] != before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of its own with 768 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=768k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("mode", ["batched", "strict"])
+def test_a_full_disk_refuses_calls_until_there_is_room(upstream, small_disk, mode):
+    document = recorded(upstream, mode=mode)
+    document["gateway"] |= {"state_dir": str(small_disk), "workers": 1}
+    document["control"] = {"enabled": False}
+    filler = small_disk / "filler"
+    with Daemon(document, start=False) as daemon:
+        daemon.launch()
+        wait_for(lambda: "serves" in daemon.log, "the daemon")
+        port = int(daemon.log.partition("http://127.0.0.1:")[2].split()[0])
+        with Load(port, keep_alive=4, mark="x-request-id") as load:
+            load.reach(20)
+            filler.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
+            wait_for(lambda: any("audit_unavailable" in each for each in load.outcome.failed), "refusals")
+            answered = load.outcome.ok
+            load.reach(50)
+            assert load.outcome.ok == answered
+            filler.unlink()
+            wait_for(lambda: load.outcome.ok > answered + 50, "replies")
+            outcome = load.stop()
+        daemon.terminate()
+        allowed = {"reset before its reply", "closed before its reply"} if mode == "strict" else set()
+        assert {each for each in outcome.failed if "audit_unavailable" not in each} <= allowed
+        count = Counter(call.request_id.decode() for call in calls_in(small_disk))
+        assert outcome.marks.keys() - count.keys() == set()
+        assert max(count.values()) == 1
