@@ -44,6 +44,8 @@ CONTEXT: Final = b"gatewayd audit 1\0"
 _HEADER = struct.Struct(">IB32s")
 HEADER: Final = _HEADER.size
 """Bytes of a frame before its body."""
+unpack_header = _HEADER.unpack_from
+"""(bytes, offset) → length, kind, previous."""
 _pack_start = struct.Struct(">IB").pack
 _sha256 = hashlib.sha256
 
@@ -89,6 +91,14 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
     """How many were lost here. They count among the chain's records."""
 
 
+decode_opening = msgspec.msgpack.Decoder(Opening).decode
+decode_head = msgspec.msgpack.Decoder(Head).decode
+decode_gap = msgspec.msgpack.Decoder(Gap).decode
+"""What a frame says, behind its signature if it has one. They raise what is `UNREADABLE`."""
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises of bytes that are none of its own."""
+
+
 class Frame(NamedTuple):
     """A frame as it stands in `data[start:end]`."""
 
@@ -112,7 +122,7 @@ def digest(whole: bytes | memoryview) -> bytes:
 def frames(data: bytes, start: int = 0) -> Iterator[Frame]:
     """The frames of `data` from `start` on, up to what is no whole frame."""
     size = len(data)
-    unpack, header = _HEADER.unpack_from, HEADER
+    unpack, header = unpack_header, HEADER
     while start + header <= size:
         length, kind, previous = unpack(data, start)
         end = start + 4 + length

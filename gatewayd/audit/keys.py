@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatewayd.audit.frames import MAC, signed_text
+from gatewayd.audit.frames import MAC, SIGNATURE, Frame, signed_text
 from gatewayd.errors import GatewaydError
 
 if TYPE_CHECKING:
@@ -60,16 +62,57 @@ def key_id(public: Ed25519PublicKey) -> str:
     return hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
 
 
+def is_signed(public: Ed25519PublicKey, frame: Frame) -> bool:
+    """Whether a signed frame bears the signature of this key."""
+    from cryptography.exceptions import InvalidSignature
+
+    text = signed_text(frame.kind, frame.previous, frame.body[SIGNATURE:])
+    try:
+        public.verify(frame.body[:SIGNATURE], text)
+    except InvalidSignature:
+        return False
+    return True
+
+
 def load_signer(state: Path) -> Signer:
     """The signer of the state directory `state`; its key is made if there is none. Raises `SigningKeyError`."""
     folder = state / FOLDER
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        give_to_owner(folder)
         signer = Signer(_private(_read_or_make(folder / _KEY)))
         _publish(folder / _PUBLIC, signer)
     except OSError as error:
         raise SigningKeyError(f"the key that signs the audit, {folder / _KEY}: {error.strerror}") from error
     return signer
+
+
+def signer_at(state: Path) -> Signer | None:
+    """The signer of the state directory, if its key is there and can be read. Raises `SigningKeyError`."""
+    try:
+        return Signer(_private((state / FOLDER / _KEY).read_bytes()))
+    except OSError:
+        return None
+
+
+def rotate(state: Path, announce: Callable[[Signer, Signer], None]) -> Signer:
+    """Put another key in the place of the one that signs. Processes that run sign with the old one until they end.
+
+    `announce` is called with both, so that the old one can sign for the new one, before that is in place. Raises
+    `SigningKeyError`, and what `announce` raises; the old one then stays.
+    """
+    folder = state / FOLDER
+    old, part = load_signer(state), folder / f".{_KEY}.next"
+    part.unlink(missing_ok=True)
+    new = Signer(_private(_read_or_make(part)))
+    try:
+        _publish(folder / _PUBLIC, new)
+        announce(old, new)
+        os.rename(part, folder / _KEY)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(folder)
+    return new
 
 
 def public_keys(state: Path) -> dict[str, Ed25519PublicKey]:
@@ -81,17 +124,23 @@ def public_keys(state: Path) -> dict[str, Ed25519PublicKey]:
 
 def load_public(path: Path) -> Ed25519PublicKey:
     """The public key in a PEM file. Raises `SigningKeyError`."""
+    try:
+        return load_public_pem(path.read_bytes(), str(path))
+    except OSError as error:
+        raise SigningKeyError(f"{path}: {error.strerror}") from error
+
+
+def load_public_pem(pem: bytes, place: str) -> Ed25519PublicKey:
+    """The public key in PEM that stands at `place`. Raises `SigningKeyError`."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except OSError as error:
-        raise SigningKeyError(f"{path}: {error.strerror}") from error
+        key = load_pem_public_key(pem)
     except ValueError:
-        raise SigningKeyError(f"{path}: this is no public key in PEM") from None
+        raise SigningKeyError(f"{place}: this is no public key in PEM") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise SigningKeyError(f"{path}: the key is to be an Ed25519 one")
+        raise SigningKeyError(f"{place}: the key is to be an Ed25519 one")
     return key
 
 
@@ -131,23 +180,33 @@ def _publish(folder: Path, signer: Signer) -> None:
     path = folder / f"{signer.id}.pem"
     if not path.exists():
         folder.mkdir(mode=0o700, exist_ok=True)
+        give_to_owner(folder)
         _put(path, pem_of(signer.public), 0o644)
 
 
 def _put(path: Path, content: bytes, mode: int) -> None:
     """Make `path` with all of `content`, durably, unless it is there by now."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        give_to_owner(part)
         with contextlib.suppress(FileExistsError):
             os.link(part, path)
     finally:
         os.unlink(part)
     sync_folder(path.parent)
+
+
+def give_to_owner(path: Path) -> None:
+    """What root makes is the daemon's all the same: it goes to the owner of the folder it lies in."""
+    if os.geteuid() == 0:
+        owner, mine = path.parent.stat(), path.stat()
+        if (owner.st_uid, owner.st_gid) != (mine.st_uid, mine.st_gid):
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,17 +7,12 @@ import hmac
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
-
 from gatewayd.audit import frames
-from gatewayd.audit.frames import Frame, Gap, Head, Opening
+from gatewayd.audit.frames import Opening, decode_gap, decode_head, decode_opening
 from gatewayd.audit.keys import Signer
 from gatewayd.errors import GatewaydError
 
 T = TypeVar("T")
-_opening = msgspec.msgpack.Decoder(Opening).decode
-_gap = msgspec.msgpack.Decoder(Gap).decode
-_head = msgspec.msgpack.Decoder(Head).decode
 
 
 class BrokenChain(GatewaydError):
@@ -26,10 +21,13 @@ class BrokenChain(GatewaydError):
     def __init__(self, chain: str, segment: int, record: int, why: str) -> None:
         super().__init__(f"{chain}, segment {segment}, record {record}: {why}")
         self.chain, self.segment, self.record, self.why = chain, segment, record, why
+        self.counted: list[bytes] = []
+        """Records before it that `Reader.feed` had found to count by then."""
 
 
 class Reader:
-    """Follows one segment from its opening on. With a `signer` the MACs of tips are checked, too.
+    """Follows one segment from its opening on. With a `signer` the MACs of tips are checked, too, if it is its segment:
+    one of a key before this is only followed.
 
     `at`, `previous` and `records` stand behind the last frame that counts, so that reading can begin there again.
     """
@@ -43,8 +41,10 @@ class Reader:
         """Records of the chain up to there, gaps included."""
         self.lost = 0
         """Records that gaps of this segment say are missing."""
+        self.gaps: list[tuple[int, int]] = []
+        """The gaps in what `feed` returned last: behind how many of these records, and how many are missing."""
         self.ended = False
-        self._signer = signer
+        self._signer = signer if signer is not None and signer.id == opening.key else None
         self._open = 0  # records read behind `at`, gaps included
 
     @classmethod
@@ -58,7 +58,10 @@ class Reader:
             return None
         if first.kind != frames.OPENING:
             raise BrokenChain("?", 0, 0, "a segment does not begin with its opening")
-        opening = _decoded(_opening, first.body[frames.SIGNATURE :])
+        try:
+            opening = decode_opening(first.body[frames.SIGNATURE :])
+        except frames.UNREADABLE as error:
+            raise BrokenChain("?", 0, 0, f"an opening cannot be read: {error}") from None
         previous = frames.digest(data[: first.end])
         return cls(opening, first.end, previous, opening.records, signer)
 
@@ -67,55 +70,68 @@ class Reader:
 
         What is cut off at its end is left for the next time. Raises `BrokenChain`.
         """
-        base = self.at - start
         found: list[bytes] = []
+        self.gaps = []
+        try:
+            self._feed(data, start, found)
+        except BrokenChain as error:
+            error.counted = found
+            raise
+        return found
+
+    def _feed(self, data: bytes, start: int, found: list[bytes]) -> None:
+        """`frames.frames` stands here once more, for a generator would cost each record half as much again."""
+        base, size, header, unpack = self.at - start, len(data), frames.HEADER, frames.unpack_header
+        previous, sha256 = self.previous, hashlib.sha256
         waiting: list[bytes] = []
-        previous, sha256, record = self.previous, hashlib.sha256, frames.RECORD
+        gaps: list[tuple[int, int]] = []
         self._open = 0
-        for each in frames.frames(data, start):
-            if each.previous != previous:
+        while start + header <= size:
+            length, kind, said = unpack(data, start)
+            body, end = start + header, start + 4 + length
+            if end > size or length < 33 or length > frames.LARGEST or kind not in frames.KINDS:
+                return
+            if said != previous:
                 doubtful = max(self.records + self._open, self.opening.records + 1)
                 raise self._broken("this record, or one behind it, was changed or is missing", doubtful)
-            previous = sha256(data[each.start : each.end]).digest()
-            if each.kind == record:
-                waiting.append(each.body)
+            previous = sha256(data[start:end]).digest()
+            start = end
+            if kind == frames.RECORD:
+                waiting.append(data[body:end])
                 self._open += 1
                 continue
             if self.ended:
                 raise self._broken("something stands behind the segment's end", self.records + 1)
-            if each.kind == frames.GAP:
-                self._lost(each)
+            if kind == frames.GAP:
+                lost = self._decoded(decode_gap, data[body:end]).records
+                gaps.append((len(found) + len(waiting), lost))
+                self._open += lost
                 continue
-            self._check(each)
+            self._check(kind, said, data[body:end])
             found += waiting
-            waiting.clear()
-            self.at, self.previous = base + each.end, previous
+            self.gaps += gaps
+            self.lost += sum(lost for _, lost in gaps)
+            waiting, gaps = [], []
+            self.at, self.previous = base + end, previous
             self.records += self._open
             self._open = 0
-        return found
 
-    def _lost(self, gap: Frame) -> None:
-        lost = _decoded(_gap, gap.body).records
-        self._open += lost
-        self.lost += lost
-
-    def _check(self, each: Frame) -> None:
+    def _check(self, kind: int, previous: bytes, body: bytes) -> None:
         """A frame that makes what stands before it count."""
-        if each.kind == frames.TIP:
-            if self._signer is not None and not hmac.compare_digest(each.body, self._signer.mac(each.previous)):
+        if kind == frames.TIP:
+            if self._signer is not None and not hmac.compare_digest(body, self._signer.mac(previous)):
                 raise self._broken("it was not written by this gateway", self.records + 1)
-        elif each.kind == frames.OPENING:
+        elif kind == frames.OPENING:
             raise self._broken("a second opening stands in the segment", self.records + 1)
-        elif _decoded(_head, each.body[frames.SIGNATURE :]).records != self.records + self._open:
+        elif self._decoded(decode_head, body[frames.SIGNATURE :]).records != self.records + self._open:
             raise self._broken("the signed head counts other records", self.records + 1)
-        self.ended = each.kind == frames.END
+        self.ended = kind == frames.END
 
     def _broken(self, why: str, record: int) -> BrokenChain:
         return BrokenChain(self.opening.chain, self.opening.segment, record, why)
 
-
-def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
-    try:
-        return decode(body)
-    except msgspec.DecodeError as error:
-        raise BrokenChain("?", 0, 0, f"a frame cannot be read: {error}") from None
+    def _decoded(self, decode: Callable[[bytes], T], body: bytes) -> T:
+        try:
+            return decode(body)
+        except frames.UNREADABLE as error:
+            raise self._broken(f"a frame cannot be read: {error}", self.records + 1) from None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-CAPTURED = "capture"
-"""Where in `Exchange.context` the policy `capture` leaves a `Captured`."""
+CAPTURED = ":capture"
+"""Where in `Exchange.context` the policy `capture` leaves a `Captured`. No instance can have this name."""
 
 
-class Operation(msgspec.Struct, array_like=True, frozen=True):
+class Operation(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What was called. Encoded once per route and generation."""
 
     route: str = ""
@@ -25,7 +25,7 @@ class Operation(msgspec.Struct, array_like=True, frozen=True):
     generation: int = 0
 
 
-class Caller(msgspec.Struct, array_like=True, frozen=True):
+class Caller(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Who called, as far as that was found out."""
 
     consumer: str
@@ -37,7 +37,7 @@ class Caller(msgspec.Struct, array_like=True, frozen=True):
     """The consumer's label `tenant`."""
 
 
-class Trace(msgspec.Struct, array_like=True, frozen=True):
+class Trace(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Where the call stands in a trace (W3C Trace Context). Identifiers in hexadecimal."""
 
     trace_id: str
@@ -50,7 +50,7 @@ class Trace(msgspec.Struct, array_like=True, frozen=True):
     """`tracestate`."""
 
 
-class Tls(msgspec.Struct, array_like=True, frozen=True):
+class Tls(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The caller's TLS connection."""
 
     version: str = ""
@@ -68,9 +68,11 @@ class Captured(msgspec.Struct, array_like=True, frozen=True):
     reply_headers: list[tuple[bytes, bytes]] = []
     reply_body: bytes = b""
     reply_cut: bool = False
+    query: bytes | None = None
+    """None: there was none, or it is not wanted."""
 
 
-class Personal(msgspec.Struct, array_like=True, frozen=True):
+class Personal(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What could tell of a person."""
 
     client: str = ""
@@ -84,7 +86,7 @@ class Personal(msgspec.Struct, array_like=True, frozen=True):
     captured: Captured | None = None
 
 
-class Sealed(msgspec.Struct, array_like=True, frozen=True):
+class Sealed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """`Personal`, sealed."""
 
     subject: bytes

@@ -44,6 +44,7 @@ class SubjectKeys:
         self._erased = state / FOLDER / "erased"
         self._limit = limit
         self._ciphers: dict[bytes, AESGCM | None] = {}
+        self._invalid: type[Exception] | tuple[()] = ()  # InvalidTag, once there is a cipher that can raise it
         self._changed = self._changes()
 
     def cipher(self, subject: bytes) -> AESGCM:
@@ -52,8 +53,6 @@ class SubjectKeys:
 
     def open(self, sealed: Sealed) -> Personal | None:
         """What was sealed; None if its key was destroyed. Raises `OSError`."""
-        from cryptography.exceptions import InvalidTag
-
         subject = sealed.subject
         cipher = self._ciphers.get(subject)
         if cipher is None:
@@ -63,7 +62,7 @@ class SubjectKeys:
             cipher = self._keep(subject, key)
         try:
             return _personal(cipher.decrypt(sealed.text[:NONCE], sealed.text[NONCE:], None))
-        except InvalidTag:  # sealed under a key before this one
+        except self._invalid:  # sealed under a key before this one
             return None
 
     def destroy(self, consumer: str) -> bytes:
@@ -126,8 +125,10 @@ class SubjectKeys:
             return key
 
     def _keep(self, subject: bytes, key: bytes) -> AESGCM:
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+        self._invalid = InvalidTag
         cipher = AESGCM(key)
         self._remember(subject, cipher)
         return cipher

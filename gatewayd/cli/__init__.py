@@ -2,13 +2,19 @@
 stored replies, `tables` what some of them print.
 """
 
+from gatewayd.cli.audit import audit
 from gatewayd.cli.cache import cache
 from gatewayd.cli.commands import cli, main
 from gatewayd.cli.keys import keys
 from gatewayd.cli.passwd import passwd
+from gatewayd.cli.replay import replay
+from gatewayd.cli.top import top
 
 __all__ = ["main"]
 
+cli.add_command(audit)
 cli.add_command(cache)
 cli.add_command(keys)
 cli.add_command(passwd)
+cli.add_command(replay)
+cli.add_command(top)

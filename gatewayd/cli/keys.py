@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatewayd.cli.commands import config_option, config_path
+from gatewayd.cli.recording import of_key, reason_option, record
 from gatewayd.errors import GatewaydError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from gatewayd.config.model import Document
 
 _KEY_ID = "0123456789abcdefghjkmnpqrstvwxyz"
+_TOLD = 1000
+"""Keys that the record of an import names."""
 
 
 @click.group()
@@ -35,6 +38,7 @@ def keys() -> None:
 @click.option("--not-before", default="", metavar="WHEN", help='A time, or a duration from now such as "1d".')
 @click.option("--expires", default="", metavar="WHEN", help='A time, or a duration from now such as "90d".')
 @click.option("--create", is_flag=True, help="Make the consumer too, if there is none of this id.")
+@reason_option
 @click.pass_context
 def new(
     context: click.Context,
@@ -44,6 +48,7 @@ def new(
     not_before: str,
     expires: str,
     create: bool,
+    reason: str,
 ) -> None:
     """Make a key for CONSUMER and print it. It is never shown again."""
     from gatewayd.cli.consumer_file import changing
@@ -57,6 +62,7 @@ def new(
         return
     with changing(_file_of(document, consumer)) as file:
         _add(file, consumer, table, create)
+        record(document, "keys.new", consumer, after=of_key(table), reason=reason)
     _show(key)
     _hint(f"key {table['id']} of {consumer} is made")
 
@@ -79,17 +85,21 @@ def list_(context: click.Context, consumer: str | None) -> None:
 @config_option
 @click.argument("consumer")
 @click.argument("key")
+@reason_option
 @click.pass_context
-def revoke(context: click.Context, consumer: str, key: str) -> None:
+def revoke(context: click.Context, consumer: str, key: str, reason: str) -> None:
     """Refuse the key called KEY of CONSUMER from the next reload on, for ever."""
     from gatewayd.cli.consumer_file import changing
 
-    with changing(_file_of(_document(context), consumer)) as file:
+    document = _document(context)
+    with changing(_file_of(document, consumer)) as file:
         table, found = _key(file, consumer, key)
         if found.get("revoked"):
             raise GatewaydError(f"key {key} of {consumer} was revoked {found['revoked']}")
+        before = of_key(found)
         found["revoked"] = _text(time.time())
         file.put(table)
+        record(document, "keys.revoke", consumer, before, of_key(found), reason)
     _hint(f"key {key} of {consumer} is revoked")
 
 
@@ -99,8 +109,9 @@ def revoke(context: click.Context, consumer: str, key: str) -> None:
 @click.argument("key")
 @click.option("--grace", default="7d", metavar="DURATION", show_default=True, help="How long the old one works on.")
 @click.option("--expires", default="", metavar="WHEN", help="Of the new one; if not given it lives as long as the old.")
+@reason_option
 @click.pass_context
-def rotate(context: click.Context, consumer: str, key: str, grace: str, expires: str) -> None:
+def rotate(context: click.Context, consumer: str, key: str, grace: str, expires: str, reason: str) -> None:
     """Replace the key called KEY of CONSUMER by another and print that. The old one works until its grace is over."""
     from gatewayd.cli.consumer_file import changing
 
@@ -114,6 +125,7 @@ def rotate(context: click.Context, consumer: str, key: str, grace: str, expires:
         fresh, made = _make(document, "", options)
         old["grace_until"] = _text(until)
         _add(file, consumer, made, create=False)
+        record(document, "keys.rotate", consumer, of_key(old), of_key(made), reason)
     _show(fresh)
     _hint(f"key {made['id']} of {consumer} is made; {key} works until {old['grace_until']}")
 
@@ -122,8 +134,9 @@ def rotate(context: click.Context, consumer: str, key: str, grace: str, expires:
 @config_option
 @click.argument("consumer", required=False)
 @click.option("--create", is_flag=True, help="Make consumers that there are not.")
+@reason_option
 @click.pass_context
-def import_(context: click.Context, consumer: str | None, create: bool) -> None:
+def import_(context: click.Context, consumer: str | None, create: bool, reason: str) -> None:
     """Take in keys that exist already, from the standard input, one per line: of CONSUMER, or after their consumer's id
     and a space. A line "hmac-sha256:…" is the hash of a key under the same pepper. Keys that were not made by gatewayd
     are only taken where the policy says `imported = true`.
@@ -134,6 +147,7 @@ def import_(context: click.Context, consumer: str | None, create: bool) -> None:
     lines = [line.split() for line in sys.stdin if line.strip()]
     with changing(_file_of(document, consumer or "")) as file:
         known = {each.get("hash") for table in file for each in table.get("keys", [])}
+        taken = []
         for number, words in enumerate(lines, 1):
             owner, shown = _owned(words, consumer, number)
             table = _imported(document, shown, number)
@@ -141,6 +155,9 @@ def import_(context: click.Context, consumer: str | None, create: bool) -> None:
                 raise GatewaydError(f"line {number}: this key is known already; nothing was imported")
             known.add(table["hash"])
             _add(file, owner, table, create)
+            taken.append({"consumer": owner, **of_key(table)})
+        told = {"count": len(taken), "first": taken[:_TOLD]}
+        record(document, "keys.import", consumer or "", after=told, reason=reason)
     _hint(f"{len(lines)} keys are imported")
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from gatewayd.gateway.explain import RouteRow
+
+if TYPE_CHECKING:
+    from gatewayd.gateway.replay import Report
 
 _SUMMED = ("requests", "failures", "in_flight", "ejections")
 _BREAKERS = ("", "closed", "half_open", "open")
@@ -57,6 +60,28 @@ def print_routes(rows: Iterable[RouteRow]) -> None:
 def print_keys(rows: Iterable[Sequence[str]]) -> None:
     """API keys: whose, what they are called, how they end, whether they work, the hour (UTC) of their last use."""
     _print(_console(), "consumer key ends state used", rows)
+
+
+def print_replay(report: Report, limit: int) -> None:
+    """What a replay found, with at most `limit` kinds of changes."""
+    console = _console()
+    console.print(
+        f"{report.calls} calls: {report.same} as they were, {report.changed} not, {report.undecidable} undecided"
+    )
+    changes = report.most(limit)
+    rows = [
+        (tally.count, *change[:2], *(text or "-" for text in change[2:]), " ".join(tally.samples))
+        for change, tally in changes
+    ]
+    _print(console, "calls was would-be route consumer request-ids", rows)
+    if len(changes) < len(report.changes):
+        console.print(f"and {len(report.changes) - len(changes)} other kinds of changes; --all shows them\n")
+    unknown = sorted(report.undecided.items(), key=lambda item: -item[1].count)
+    _print(
+        console, "undecided not-on-record request-ids", [(t.count, what, " ".join(t.samples)) for what, t in unknown]
+    )
+    for text in report.broken:
+        console.print(f"not read: {text}")
 
 
 def targets(workers: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from aiohttp import web
 from prometheus_client.core import Metric
 
 from gatewayd.config.model import Document
-
-Ask = Callable[[Any], Awaitable[bytes]]
-"""Asks the supervisor what one of the messages of `server.channel` says; what it answers, as JSON."""
 
 
 class Part(Protocol):

@@ -10,8 +10,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
+from datetime import date
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 from gatewayd.config import address as addresses
 from gatewayd.config import certificates
@@ -20,6 +22,7 @@ from gatewayd.config.certificates import PemError
 from gatewayd.config.faults import Faults, Locate, nowhere
 from gatewayd.config.keys import Key, join
 from gatewayd.config.model import Certificate, Document, ListenerTls, Route, StaticReply, Upstream
+from gatewayd.config.sink_rules import check_sinks
 from gatewayd.errors import Fault
 
 Broken = Mapping[str, Collection[str]]
@@ -29,6 +32,9 @@ _REDIS_OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 """In the query of a Redis URL; what else redis-py takes would weaken what `core.redis` sees to."""
 _OWN_FRAMING = {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer", "te"}
 
+_OWN_FIELDS = _OWN_FRAMING | {"host", "content-type", "content-encoding"}
+"""What the exporter of spans sends itself."""
+
 
 def check(document: Document, locate: Locate = nowhere, *, broken: Broken | None = None) -> list[Fault]:
     """All that is wrong with a document whose single values are right."""
@@ -36,6 +42,8 @@ def check(document: Document, locate: Locate = nowhere, *, broken: Broken | None
     rules = _Check(document, faults, broken or {})
     rules.gateway()
     rules.redis()
+    rules.tracing()
+    rules.alerts()
     rules.listeners()
     for name, upstream in document.upstreams.items():
         rules.upstream(("upstreams", name), upstream)
@@ -46,6 +54,7 @@ def check(document: Document, locate: Locate = nowhere, *, broken: Broken | None
         rules.route(("routes", name), route)
     for name, plan in document.plans.items():
         rules.policies(("plans", name, "policies"), plan.policies)
+    check_sinks(document, faults)
     return faults.found
 
 
@@ -99,6 +108,42 @@ class _Check:
         options = parse_qs(parts.query, keep_blank_values=True).keys()
         for name in sorted(options - _REDIS_OPTIONS):
             self.faults.add(key, "this option cannot be set here", name, allowed=", ".join(sorted(_REDIS_OPTIONS)))
+
+    def tracing(self) -> None:
+        """A URL of a collector; and that calls are recorded, for spans are made of records."""
+        tracing = self.document.tracing
+        if not tracing.url:
+            return
+        try:
+            parts = urlsplit(tracing.url)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound or parts.query or parts.fragment or "@" in parts.netloc:
+            allowed = "http://host:4318 or https://host/path, what proves who we are in headers"
+            self.faults.add(("tracing", "url"), "this is no URL of an OpenTelemetry collector", allowed=allowed)
+        for name in tracing.headers:
+            if name.lower() in _OWN_FIELDS:
+                self.faults.add(("tracing", "headers", name), "the exporter sends this field itself", name)
+        self._file(("tracing", "ca"), tracing.ca, certificates.check_authorities)
+        for section in ("audit", "collector", "control"):
+            if not getattr(self.document, section).enabled:
+                message, hint = "spans are made of records that are collected", f"set {section}.enabled = true"
+                self.faults.add(("tracing", "url"), message, hint=hint)
+
+    def alerts(self) -> None:
+        """Its time zone and its holidays exist."""
+        alerts = self.document.alerts
+        try:
+            ZoneInfo(alerts.time_zone)
+        except (KeyError, ValueError, OSError):
+            allowed = 'a name such as "Europe/Berlin"'
+            self.faults.add(("alerts", "time_zone"), "there is no such time zone", alerts.time_zone, allowed=allowed)
+        for index, day in enumerate(alerts.holidays):
+            try:
+                date.fromisoformat(day)
+            except ValueError:
+                self.faults.add(("alerts", "holidays", index), "there is no such day", day)
 
     def listeners(self) -> None:
         """There is one at least; no address is taken twice, the control listener's included."""

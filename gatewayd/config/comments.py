@@ -13,6 +13,14 @@ from msgspec import Struct
 
 def descriptions(kind: type[Struct]) -> dict[str, str]:
     """The description of each option of a struct that has one, by its name in Python. Reads the source file."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if issubclass(each, Struct) and each.__module__ != Struct.__module__:
+            found |= _own(each)
+    return found
+
+
+def _own(kind: type[Struct]) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(kind))
     behind = {
         token.start[0]: token.string.lstrip("# ")

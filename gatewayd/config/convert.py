@@ -182,11 +182,34 @@ class _Walk:
         members = [member for member in info.types if not isinstance(member, inspect.NoneType)]
         if len(members) == 1:
             return self.walk(members[0], value, key, extra)
+        if tagged := by_tag(info):
+            return self._tagged(tagged, value, key)
         value = value if any(_fits(member, value) for member in members) else self._number_of(value, key)
         for member in members:
             if _fits(member, value):
                 return self.walk(member, value, key, {**extra, "allowed": describe(info, extra)})
         return self._wrong(info, value, key, extra, "not allowed")
+
+    def _tagged(self, members: Mapping[str, inspect.StructType], value: Any, key: Key) -> Any:
+        """A table of one of several kinds, as one of its keys says."""
+        info = next(iter(members.values()))
+        tag = str(info.tag_field)
+        if not isinstance(value, dict):
+            return self._wrong(info, value, key, {})
+        kind = value.get(tag)
+        if not isinstance(kind, str):
+            self.faults.add((*key, tag), "missing", allowed=", ".join(f'"{each}"' for each in members))
+            return value
+        if kind not in members:
+            self.faults.choose((*key, tag), "not allowed", kind, members)
+            return value
+        for name in value:
+            others = [each for each, other in members.items() if name in _names(other)]
+            if others and name not in _names(members[kind]):
+                allowed = ", ".join(sorted({*_names(members[kind]), tag}))
+                hint = f'it is one of {tag} = "{others[0]}"'
+                self.faults.add((*key, name), f'no option of {tag} = "{kind}"', allowed=allowed, hint=hint)
+        return {tag: kind, **self.table(members[kind].cls, value, key, (tag,))}
 
     def _any(self, info: inspect.AnyType, value: Any, key: Key, extra: Extra) -> Any:
         """Plain data of any shape, but what JSON has no word for."""
@@ -258,6 +281,17 @@ class _Walk:
         except tomllib.TOMLDecodeError:
             return value
         return number if isinstance(number, bool | int | float) else value
+
+
+def by_tag(info: inspect.Type) -> dict[str, inspect.StructType]:
+    """The members of a union of tables that tell their kind apart by one of their keys; of all else none."""
+    members = info.types if isinstance(info, inspect.UnionType) else ()
+    found = {str(each.tag): each for each in members if isinstance(each, inspect.StructType) and each.tag_field}
+    return found if len(found) == len(members) else {}
+
+
+def _names(info: inspect.StructType) -> set[str]:
+    return {field.encode_name for field in info.fields}
 
 
 def _fits(info: inspect.Type, value: Any) -> bool:

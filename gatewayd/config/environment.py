@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import inspect
 
+from gatewayd.config.convert import by_tag
 from gatewayd.config.faults import Faults, did_you_mean
 from gatewayd.config.keys import Key, join
 from gatewayd.config.model import Document
@@ -50,7 +51,7 @@ def _find(info: inspect.Type, table: Any, parts: list[str]) -> tuple[Key, inspec
     """The key that `parts` name, below a `table` of the type `info`, and the type of what stands there."""
     key: Key = ()
     for part in parts:
-        info = _bare(info)
+        info = _of_kind(_bare(info), table)
         name, info = _step(info, table if isinstance(table, dict) else {}, part)
         key = (*key, name)
         table = table.get(name) if isinstance(table, dict) else None
@@ -70,9 +71,17 @@ def _step(info: inspect.Type, table: dict[str, Any], part: str) -> tuple[str, in
         return _match(part, table), below
     except _UnknownError:
         # A table of tables of our own (`routes`) takes no new entry; one of free keys (`reply.headers`) does.
-        if isinstance(_bare(below), inspect.StructType | inspect.DictType):
+        if isinstance(_bare(below), inspect.StructType | inspect.DictType | inspect.UnionType):
             raise
         return part.lower(), below
+
+
+def _of_kind(info: inspect.Type, table: Any) -> inspect.Type:
+    """Of a union of tables that say their kind, the one that `table` is of."""
+    members = by_tag(info)
+    tag = str(next(iter(members.values())).tag_field) if members else ""
+    kind = table.get(tag) if isinstance(table, dict) else None
+    return members.get(kind, info) if isinstance(kind, str) else info
 
 
 def _bare(info: inspect.Type) -> inspect.Type:

@@ -14,7 +14,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
+from gatewayd.config.alerts import Alerts
+from gatewayd.config.collector import Collector
 from gatewayd.config.consumers import Consumer
+from gatewayd.config.sinks import AnySink
+from gatewayd.config.tracing import Tracing
 from gatewayd.config.units import Duration, Rate, Size, from_plain
 from gatewayd.config.values import (
     Address,
@@ -363,6 +367,9 @@ class Document(Section, frozen=True):
     control: Control = Control()  # probes and metrics
     access_log: AccessLog = AccessLog()  # one JSON line per exchange
     audit: Audit = Audit()  # one record per call, and the proof of it
+    tracing: Tracing = Tracing()  # where spans of sampled calls go
+    collector: Collector = Collector()  # the store that records are collected in
+    alerts: Alerts = Alerts()  # what is told when traffic is not as usual
     identity: Identity = Identity()  # how consumers are known
     redis: Redis = Redis()  # shared by several machines
     limits: Limits = Limits()  # what callers can use up
@@ -373,6 +380,7 @@ class Document(Section, frozen=True):
     routes: dict[Name, Route] = field(default_factory=dict)  # which requests, and what answers them
     consumers: dict[Name, Consumer] = field(default_factory=dict)  # who is known, and by what
     plans: dict[Name, Plan] = field(default_factory=dict)  # what consumers subscribe to
+    sinks: dict[Name, AnySink] = field(default_factory=dict)  # where call records go besides the store
     policies: dict[Name, dict[str, Any]] = field(default_factory=dict)  # policy instances, by name
 
     def __repr__(self) -> str:

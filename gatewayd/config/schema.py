@@ -85,11 +85,13 @@ class _Types:
         info = inspect.type_info(kind)
         assert isinstance(info, inspect.StructType)
         told = descriptions(kind)
+        tag = {info.tag_field: {"description": "which kind it is of", "enum": [info.tag]}} if info.tag_field else {}
+        own = {field.encode_name: self._option(field, told.get(field.name, "")) for field in info.fields}
         return {
             "type": "object",
             "description": python.cleandoc(kind.__doc__ or ""),
-            "properties": {field.encode_name: self._option(field, told.get(field.name, "")) for field in info.fields},
-            "required": [field.encode_name for field in info.fields if field.required],
+            "properties": tag | own,
+            "required": [*tag, *(field.encode_name for field in info.fields if field.required)],
             "additionalProperties": not info.forbid_unknown_fields,
         }
 

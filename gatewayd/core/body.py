@@ -82,6 +82,15 @@ class _Held:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._downstream, name)
 
+    @property
+    def kept(self) -> dict[str, Any] | None:
+        """The connection's own."""
+        return self._downstream.kept
+
+    @kept.setter
+    def kept(self, kept: dict[str, Any] | None) -> None:
+        self._downstream.kept = kept
+
     def read_body(self, sink: BodySink) -> None:
         """Hand over what was gathered, once; the rest, and what is a tunnel's, comes from the connection itself."""
         self._downstream.read_body(sink)

@@ -55,6 +55,10 @@ Handler = Callable[[Exchange], None]
 """Answers an exchange that every access hook let through."""
 
 
+Figures = Callable[[], dict[str, int]]
+"""What an instance says of itself, by name (`server.told` knows the names). Asked in the worker's loop; cheap."""
+
+
 class Limit(Protocol):
     """One limit of an exchange. Those of a route are taken in one step: if one refuses, the others get it back."""
 
@@ -169,6 +173,7 @@ class BuildContext:
     """The hooks of another instance, for policies that combine. Raises `ConfigError`: none of that name, or a cycle."""
 
     topics: dict[str, list[Callable[[bytes], Any]]] = field(default_factory=dict)
+    figures: dict[str, list[Figures]] = field(default_factory=dict)
 
     def hear(self, topic: str, answer: Callable[[bytes], Any]) -> None:
         """Have `answer` told what the supervisor tells all workers on `topic`, as long as this generation serves.
@@ -176,6 +181,10 @@ class BuildContext:
         It returns what JSON can say, and does not wait.
         """
         self.topics.setdefault(topic, []).append(answer)
+
+    def show(self, figures: Figures) -> None:
+        """Have what `figures` says stand in `/status` and among the metrics, as long as this generation serves."""
+        self.figures.setdefault(self.instance, []).append(figures)
 
     def keep(self, name: str, make: Callable[[], T]) -> T:
         """The object `name` of this instance, carried over reloads (counters, pools); made on first use."""

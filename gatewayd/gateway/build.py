@@ -14,7 +14,7 @@ from gatewayd.config.model import Document
 from gatewayd.core.arena import Arena
 from gatewayd.core.clock import Clock, SystemClock
 from gatewayd.core.exchange import Exchange
-from gatewayd.core.policy import BuildContext, Handler, NoConsumers, Route
+from gatewayd.core.policy import BuildContext, Figures, Handler, NoConsumers, Route
 from gatewayd.core.workers import columns
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.gateway import chains, recording
@@ -101,6 +101,7 @@ class _Build:
         self.columns = columns(document)
         self.consumers: Index | None = None
         self.topics: dict[str, list[Callable[[bytes], Any]]] = {}
+        self.figures: dict[str, list[Figures]] = {}
         self.accounts: tuple[usage.Account, ...] = ()
 
     def snapshot(self, generation: int) -> Snapshot:
@@ -121,6 +122,7 @@ class _Build:
             upstreams=self.upstreams,
             consumers=self.consumers,
             topics=self.topics,
+            figures=self.figures,
         )
         for name, route in document.routes.items():
             self._gather(lambda n=name, r=route: self._route(snapshot, n, r))  # type: ignore[misc]
@@ -151,6 +153,7 @@ class _Build:
             arena=ground.arena,
             consumers=self.consumers or NoConsumers(),
             topics=self.topics,
+            figures=self.figures,
             worker=min(ground.worker, workers - 1),
             workers=workers,
         )

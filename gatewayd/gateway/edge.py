@@ -117,6 +117,7 @@ class Edge:
         self._recording.serve(recorder, document, generation, self._pipeline)
         self._configure_listeners(document, commits)
         self._metrics.put(GENERATION, generation)
+        self._metrics.name_policies({name: (link.policy, link.mode) for name, link in snapshot.links.items()})
         self._sweep_every = sweep_interval(document)
 
     def _log_for(self, document: Document) -> AccessLog | None:
@@ -268,6 +269,7 @@ class Edge:
             "generation": self._pipeline.snapshot.generation if self._pipeline is not None else 0,
             "connections": self.connections,
             "draining": self._draining,
+            "figures": self._pipeline.snapshot.shown() if self._pipeline is not None else {},
             "upstreams": {name: group.status() for name, group in self._upstreams.items()},
             "certificates": {
                 name: self._acceptors[name].contexts.expires  # type: ignore[union-attr]

@@ -199,7 +199,7 @@ class Router:
             return self._any
         tables = self._known.get(host)
         if tables is None:
-            found = (self._patterns.get(pattern) for pattern in _patterns_of(host_name(host)))
+            found = (self._patterns.get(pattern) for pattern in patterns_of(host_name(host)))
             tables = tuple(table for table in found if table is not None)
             if len(self._known) >= _KNOWN_HOSTS:
                 self._known.clear()
@@ -208,7 +208,7 @@ class Router:
         return tables
 
 
-def _patterns_of(name: bytes) -> Iterator[bytes]:
+def patterns_of(name: bytes) -> Iterator[bytes]:
     """Host patterns that match `name`, the most specific first."""
     yield name
     at = name.find(b".")
@@ -323,7 +323,7 @@ class _Compiler:
         """
         steps = {host: conflicts.steps(table) for host, table in self.tables.items()}
         return max(
-            (sum(steps.get(pattern, 0) for pattern in {*_patterns_of(host)}) for host in (*steps, b"")),
+            (sum(steps.get(pattern, 0) for pattern in {*patterns_of(host)}) for host in (*steps, b"")),
             default=0,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gatewayd.config.model import Document
-from gatewayd.core.policy import Hooks, Route
+from gatewayd.core.policy import Figures, Hooks, Route
 from gatewayd.gateway.router import Router
 from gatewayd.identity.consumers import Index
 from gatewayd.upstream.group import UpstreamGroup
@@ -40,7 +40,20 @@ class Snapshot:
     links: dict[str, ChainLink] = field(default_factory=dict)  # by instance
     upstreams: dict[str, UpstreamGroup] = field(default_factory=dict)
     topics: dict[str, list[Callable[[bytes], Any]]] = field(default_factory=dict)  # who hears what workers are told
+    figures: dict[str, list[Figures]] = field(default_factory=dict)  # what instances show of themselves
     consumers: Index | None = None
+
+    def shown(self) -> dict[str, dict[str, Any]]:
+        """What instances show of themselves, and what they are, by name."""
+        return {
+            name: {
+                "policy": self.links[name].policy,
+                "mode": self.links[name].mode,
+                **{key: value for figures in asked for key, value in figures().items()},
+            }
+            for name, asked in self.figures.items()
+            if name in self.links
+        }
 
     def close(self) -> None:
         """No exchange asks who calls on this snapshot any more: let go of its part of shared memory."""

@@ -111,6 +111,15 @@ class Index:
                 _remember(self._credentials, (kind, key), found)
         return found
 
+    def by_name(self, consumer: str, kind: str, name: str) -> Credential | None:
+        """The consumer's credential of `kind` that logs call `name`."""
+        place = self._find(_digest("id", consumer.encode()))
+        if place is None:
+            return None
+        record = self._record(place[0])
+        shown = [each for each, one in enumerate(record.credentials) if (one.kind, one.id) == (kind, name)]
+        return _credential(record, shown[0]) if shown else None
+
     def close(self) -> None:
         """It is no longer asked."""
         self._consumers, self._credentials = {}, {}

@@ -158,6 +158,11 @@ class Book:
             row = _shared(digest, place)
         return self.used((row - 1) * _WIDTH) if row else 0
 
+    def keys(self) -> int:
+        """How many rows are given out to keys of their own, of `ROWS[OWN]`."""
+        given: int = self._live[_GIVEN + OWN]
+        return given
+
     def sync(self) -> None:
         """See that the disk has everything. Blocks until it has; other threads run meanwhile. Raises `OSError`."""
         self.dirty = False  # first: what is written from here on makes it dirty again

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from gatewayd.core.policy import Undecided
 from gatewayd.core.problem import problem
 from gatewayd.errors import GatewaydError
-from gatewayd.limits.book import Book
+from gatewayd.limits.book import ROWS, Book
 from gatewayd.limits.calendar import Calendar, Period
 from gatewayd.limits.fields import SECOND
 from gatewayd.limits.ledger import Ledger
+from gatewayd.limits.table import OWN
 
 MOST = 1 << 53
 """The largest limit: what every reader of JSON takes for the same number."""
@@ -124,6 +125,10 @@ class Quota:
     def total(self, spot: Spot) -> int:
         """What stands in all columns of the open book."""
         return self._book.used(spot.at) if self._book is not None and spot.turn == self.turn else 0
+
+    def figures(self) -> dict[str, int]:
+        """How many keys have a row of their own in the open book, and how many can (`core.policy.Figures`)."""
+        return {"keys": self._book.keys() if self._book is not None else 0, "keys_most": ROWS[OWN]}
 
     @property
     def member(self) -> bytes:

@@ -123,7 +123,13 @@ class Table:
             region = arena.region(f"limits {context.instance} {name}", 8 * shape.cells)
         except ArenaFull as error:
             raise ConfigError([Fault("", str(error), hint="use fewer limits, or fewer workers")]) from error
-        return cls(region, shape, context.worker, arena.locked)
+        table = cls(region, shape, context.worker, arena.locked)
+        context.show(table.figures)
+        return table
+
+    def figures(self) -> dict[str, int]:
+        """How many keys have a row of their own, and how many can (`core.policy.Figures`)."""
+        return {"keys": self.cells[OWN_ROWS], "keys_most": self._shape.sizes.own}
 
     def row(self, key: bytes, place: int) -> int:
         """Index of the first cell of the row of `key`. About 2 µs: remember it (`Memo`)."""

@@ -41,6 +41,11 @@ class Exemplar(NamedTuple):
     kind: str
     id: str
 
+    @property
+    def own(self) -> float:
+        """What the gateway added, seconds."""
+        return self.total - self.upstream
+
 
 class Exemplars:
     """Writes a worker's exemplars. `memory` is its own, `bounds` those of the buckets, in seconds."""
@@ -50,9 +55,9 @@ class Exemplars:
         self._bounds = bounds
 
     def put(self, exchange: Exchange, total: float) -> None:
-        """Remember `exchange`, which took `total` seconds. One whose id is too long to be shown is left out."""
+        """Remember `exchange`, which took `total` seconds. One without an id that can be shown is left out."""
         kind, id_ = _id_of(exchange)
-        if len(id_) > _LONGEST:
+        if not 0 < len(id_) <= _LONGEST:
             return
         slot = 0 if exchange.route is None else exchange.route.slot
         body = _BODY.pack(kind, len(id_), slot, time.time(), total, exchange.upstream_seconds, id_)
@@ -61,8 +66,9 @@ class Exemplars:
 
 
 def _id_of(exchange: Exchange) -> tuple[int, bytes]:
+    """Of a trace that is exported, if it stands in one; any other would lead nowhere."""
     trace = exchange.trace
-    if trace is not None:
+    if trace is not None and trace.sampled:
         return 0, trace.trace_id.encode()
     return 1, exchange.request_id
 

@@ -1,8 +1,8 @@
 """Counters in shared memory. Each worker writes its own part and no other; readers add the parts up, without locks.
 
-The memory is an array of signed 64-bit cells, zero at first. Per worker: `COUNTERS` cells, the histogram of the
-gateway's own share, tables of tokens (names the code makes up, such as `connect_timeout`, with a count each), then
-one row of `ROW` cells per route. Only pages that somebody counted in are backed by memory, so the layout can be
+The memory is an array of signed 64-bit cells, zero at first. Per worker: `COUNTERS` cells, tables of tokens (names
+the code or the configuration makes up, such as `connect_timeout`, with a count each), exemplars (`observe.exemplars`),
+then one row of `ROW` cells per route. Only pages that somebody counted in are backed by memory, so the layout can be
 generous. An aligned 8-byte store is one instruction on every 64-bit machine CPython runs on: a reader sees a cell
 before or after a count, never half of it.
 
@@ -11,14 +11,17 @@ A worker that is started again goes on in the part of the one before it: counter
 
 from __future__ import annotations
 
-from array import array
+import struct
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
 from gatewayd.core.exchange import Exchange
+from gatewayd.observe import exemplars
+from gatewayd.observe.exemplars import Exemplar, Exemplars
+from gatewayd.observe.tokens import Tokens, Verdict, Verdicts, entries
 
 MAX_WORKERS: Final = 128
 ROUTE_ROWS: Final = 4_097
@@ -56,15 +59,16 @@ GAUGES: Final = (
 REFUSALS: Final = 0  # problem codes of refusals made here, malformed requests included
 FAILURES: Final = 1  # reasons why exchanges failed
 CONNECTIONS_REFUSED: Final = 2  # why a connection was not served
-VERDICTS: Final = 3  # "refused:partner-cors": what a policy decided
+VERDICTS: Final = 3  # what policies decided: see `tokens.Verdict`
 TABLES: Final = (128, 64, 16, 256)
-OTHER: Final = "other"
 
-_TOKEN = 8  # cells: a name of up to 56 bytes, then its count
-_NAME = 7 * 8
-_SHARE = COUNTERS  # buckets; its sum is what the rows' sums leave
-_TABLES_AT = tuple(64 + _TOKEN * sum(TABLES[:i]) for i in range(len(TABLES) + 1))
-_ROWS_AT = _TABLES_AT[-1]
+_WIDTHS = (8, 8, 8, 16)  # cells of an entry: a name, 8 bytes to a cell, then its count
+_TABLES_AT = tuple(
+    COUNTERS + sum(width * entries for width, entries in zip(_WIDTHS[:i], TABLES[:i], strict=True))
+    for i in range(len(TABLES) + 1)
+)
+_EXEMPLARS_AT = _TABLES_AT[-1]
+_ROWS_AT = _EXEMPLARS_AT + exemplars.SIZE // 8
 
 # A route's row.
 _CLASSES = 0  # 1xx to 5xx, 499
@@ -77,7 +81,9 @@ _UPSTREAM_SUM = 11
 _SUMS = (_TOTAL_SUM, _UPSTREAM_SUM)
 _TOTAL = 12
 _UPSTREAM = _TOTAL + BUCKETS
-ROW: Final = 64
+_OWN = _UPSTREAM + BUCKETS  # the gateway's own share; its sum is what the others leave
+ROW: Final = 88
+_PACK_ROW = struct.Struct(f"{ROW}q").pack
 _PART = _ROWS_AT + ROUTE_ROWS * ROW
 
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "499")
@@ -105,10 +111,25 @@ class WorkerMetrics:
         for gauge in GAUGES:
             cells[gauge] = 0
         self._cells = cells
-        self._tables = tuple(_Tokens(cells[at:end]) for at, end in pairwise(_TABLES_AT))
-        rows = _Rows(cells)
-        self.record: Callable[[Exchange, float], None] = _recorder(rows, self.token)
-        self.flush = rows.flush
+        self._tables = tuple(
+            Tokens(cells[at:end], width) for (at, end), width in zip(pairwise(_TABLES_AT), _WIDTHS, strict=True)
+        )
+        self._verdicts = Verdicts(self._tables[VERDICTS])
+        self._rows = _Rows(cells)
+        self._exemplars = Exemplars(cells[_EXEMPLARS_AT:_ROWS_AT], BOUNDS)
+        self.record: Callable[[Exchange, float], None]
+        self.record, self._picked = _recorder(self._rows, self.token, self._verdicts)
+
+    def flush(self) -> None:
+        """Make what was recorded since the last time visible in the memory, with exemplars of it."""
+        self._rows.flush()
+        for exchange, total in self._picked():
+            self._exemplars.put(exchange, total)
+
+    def name_policies(self, instances: Mapping[str, tuple[str, str]]) -> None:
+        """Which policy each instance is of and its mode: what verdicts are counted by from now on."""
+        self._verdicts.instances = instances
+        self._verdicts.clear()
 
     def count(self, counter: int, amount: int = 1) -> None:
         """Add to a counter or a gauge."""
@@ -123,52 +144,13 @@ class WorkerMetrics:
         self._tables[table].count(token)
 
 
-class _Tokens:
-    """A table of tokens: they take the entries in the order in which they first come."""
-
-    def __init__(self, cells: memoryview) -> None:
-        self._cells = cells
-        self._counts: dict[str, int] = {}
-        self._free = 0
-        for name, at, _ in _entries(cells):
-            self._counts[name] = at
-            self._free = at // _TOKEN + 1
-
-    def count(self, token: str) -> None:
-        at = self._counts.get(token)
-        self._cells[self._enter(token) if at is None else at] += 1
-
-    def _enter(self, token: str) -> int:
-        last = len(self._cells) // _TOKEN - 1
-        if self._free >= last:
-            token, self._free = OTHER, last
-        elif len(token.encode()) > _NAME:
-            return self._enter(token.encode()[:_NAME].decode(errors="ignore"))
-        at = self._counts.get(token)
-        if at is None:
-            first = self._free * _TOKEN
-            name = token.encode().ljust(_NAME, b"\0")
-            self._cells[first : first + _TOKEN - 1] = memoryview(name).cast("q")
-            self._free += 1
-            at = self._counts[token] = first + _TOKEN - 1
-        return at
-
-
-def _entries(cells: memoryview) -> Iterator[tuple[str, int, int]]:
-    """Name, cell of the count, and count of each entry in use."""
-    for at in range(_TOKEN - 1, len(cells), _TOKEN):
-        name = cells[at - _TOKEN + 1 : at].tobytes().rstrip(b"\0")
-        if name:
-            yield name.decode(errors="replace"), at, cells[at]
-
-
 class _Rows:
     """A worker's rows, counted in lists and copied to the cells batch by batch: an element costs a third of a cell."""
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
+        self._bytes = cells.cast("B")
         self.rows: list[list[Any] | None] = [None] * ROUTE_ROWS  # of integers, but for the sums: seconds
-        self.share: list[int] = cells[_SHARE : _SHARE + BUCKETS].tolist()
         self.changed: dict[int, list[Any]] = {}
 
     def open(self, slot: int) -> list[Any]:
@@ -183,21 +165,32 @@ class _Rows:
     def flush(self) -> None:
         """Make what was recorded visible in the memory."""
         for slot, row in self.changed.items():
-            at = _ROWS_AT + slot * ROW
+            at = 8 * (_ROWS_AT + slot * ROW)
             cells = row.copy()
             for sums in _SUMS:
                 cells[sums] = int(row[sums] * 1e9)
-            self._cells[at : at + ROW] = array("q", cells)
+            # Not `pack_into`: that one fills with zeros first, and counters must never seem to go back.
+            self._bytes[at : at + 8 * ROW] = _PACK_ROW(*cells)
         self.changed.clear()
-        self._cells[_SHARE : _SHARE + BUCKETS] = array("q", self.share)
 
 
-def _recorder(state: _Rows, token: Callable[[int, str], None]) -> Callable[[Exchange, float], None]:
-    """What counts an exchange in: a closure, so that nothing is looked up twice."""
-    rows, share, changed, row_of = state.rows, state.share, state.changed, state.open
+_Picked = Callable[[], list[tuple[Exchange, float]]]
+
+
+def _recorder(
+    state: _Rows, token: Callable[[int, str], None], verdicts: Verdicts
+) -> tuple[Callable[[Exchange, float], None], _Picked]:
+    """What counts an exchange in, and what tells which of those since the last time are to be exemplars, each with its
+    time in seconds: the slowest, and the first for what is usual. Closures, so that nothing is looked up twice.
+    """
+    rows, changed, row_of = state.rows, state.changed, state.open
+    count_verdict = verdicts.add
+    slowest = -1.0
+    picks: list[tuple[Exchange, float]] = []
 
     def record(exchange: Exchange, now: float) -> None:
         """Count an exchange that is over; `now` is monotonic seconds."""
+        nonlocal slowest
         route = exchange.route
         slot = 0 if route is None else route.slot
         row = rows[slot]
@@ -208,6 +201,9 @@ def _recorder(state: _Rows, token: Callable[[int, str], None]) -> Callable[[Exch
         row[kind] += 1
         # A tunnel (101) may last for days: its latency is that of the upgrade.
         own = total = now - exchange.started if kind else exchange.upstream_seconds
+        if total > slowest:
+            slowest = total
+            picks[1:] = [(exchange, total)]
         row[_TOTAL_SUM] += total
         row[_TOTAL + bisect_left(BOUNDS, total)] += 1
         attempts = exchange.attempts
@@ -221,7 +217,7 @@ def _recorder(state: _Rows, token: Callable[[int, str], None]) -> Callable[[Exch
                 row[_UNANSWERED] += 1
             if attempts > 1:
                 row[_RETRIES] += attempts - 1
-        share[bisect_left(BOUNDS, own)] += 1
+        row[_OWN + bisect_left(BOUNDS, own)] += 1
         if exchange.body_received:
             row[_BYTES_IN] += exchange.body_received
         if exchange.body_sent:
@@ -231,15 +227,22 @@ def _recorder(state: _Rows, token: Callable[[int, str], None]) -> Callable[[Exch
         if exchange.reason:
             token(FAILURES, exchange.reason)
         if exchange.verdicts:
-            for policy, verdict in exchange.verdicts:
-                token(VERDICTS, f"{verdict}:{policy}")
+            for noted in exchange.verdicts:
+                count_verdict(verdicts[noted])
 
-    return record
+    def picked() -> list[tuple[Exchange, float]]:
+        nonlocal slowest
+        slowest = -1.0
+        found = picks.copy()
+        picks.clear()
+        return found
+
+    return record, picked
 
 
 @dataclass(slots=True)
 class RouteTotals:
-    """What a route's rows add up to. Sums are seconds, `total` and `upstream` count per bucket of `BOUNDS`."""
+    """What a route's rows add up to. Sums are seconds; `total`, `upstream` and `own` count per bucket of `BOUNDS`."""
 
     classes: list[int] = field(default_factory=lambda: [0] * len(CLASSES))
     retries: int = 0
@@ -250,6 +253,12 @@ class RouteTotals:
     upstream_sum: float = 0.0
     total: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     upstream: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    own: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+    @property
+    def own_sum(self) -> float:
+        """What the gateway added, seconds."""
+        return self.total_sum - self.upstream_sum
 
 
 @dataclass(slots=True)
@@ -257,14 +266,23 @@ class Totals:
     """What all workers' parts add up to. `workers` holds each worker's own `COUNTERS` cells."""
 
     workers: list[list[int]]
-    share_sum: float
-    share: list[int]
     tokens: tuple[dict[str, int], ...]
     routes: dict[str, RouteTotals]
+    exemplars: dict[str, list[Exemplar]] = field(default_factory=dict)
+    """By route."""
 
     def sum(self, counter: int) -> int:
         """A counter or gauge over all workers."""
         return sum(cells[counter] for cells in self.workers)
+
+    @property
+    def verdicts(self) -> dict[Verdict, int]:
+        """How often policies decided what."""
+        return {Verdict.of(token): count for token, count in self.tokens[VERDICTS].items()}
+
+    def most(self, gauge: int) -> int:
+        """A gauge where it is largest."""
+        return max((cells[gauge] for cells in self.workers), default=0)
 
 
 def read(memory: memoryview, slots: Mapping[str, int], workers: Iterable[int]) -> Totals:
@@ -277,21 +295,32 @@ def read(memory: memoryview, slots: Mapping[str, int], workers: Iterable[int]) -
     routes = {name: row for name, slot in slots.items() if (row := _route(parts, slot)) is not None}
     return Totals(
         workers=[part[:COUNTERS].tolist() for part in parts],
-        share_sum=sum(row.total_sum - row.upstream_sum for row in routes.values()),
-        share=_add(part[_SHARE : _SHARE + BUCKETS].tolist() for part in parts) or [0] * BUCKETS,
-        tokens=tuple(_tokens(parts, at, end) for at, end in pairwise(_TABLES_AT)),
+        tokens=tuple(
+            _tokens(parts, at, end, width) for (at, end), width in zip(pairwise(_TABLES_AT), _WIDTHS, strict=True)
+        ),
         routes=routes,
+        exemplars=_exemplars(parts, slots),
     )
+
+
+def _exemplars(parts: list[memoryview], slots: Mapping[str, int]) -> dict[str, list[Exemplar]]:
+    names = {slot: name for name, slot in slots.items()}
+    found: dict[str, list[Exemplar]] = {}
+    for part in parts:
+        for each in exemplars.read(part[_EXEMPLARS_AT:_ROWS_AT]):
+            if each.slot in names:
+                found.setdefault(names[each.slot], []).append(each)
+    return found
 
 
 def _add(rows: Iterable[list[int]]) -> list[int]:
     return [sum(column) for column in zip(*rows, strict=True)]
 
 
-def _tokens(parts: list[memoryview], at: int, end: int) -> dict[str, int]:
+def _tokens(parts: list[memoryview], at: int, end: int, width: int) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in parts:
-        for name, _, count in _entries(part[at:end]):
+        for name, _, count in entries(part[at:end], width):
             found[name] = found.get(name, 0) + count
     return found
 
@@ -313,4 +342,5 @@ def _route(parts: list[memoryview], slot: int) -> RouteTotals | None:
         upstream_sum=row[_UPSTREAM_SUM] / 1e9,
         total=row[_TOTAL : _TOTAL + BUCKETS],
         upstream=upstream,
+        own=row[_OWN : _OWN + BUCKETS],
     )

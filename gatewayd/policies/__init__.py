@@ -12,7 +12,9 @@ from gatewayd.core.policy import BuildContext, Hooks
 from gatewayd.errors import ConfigError, Fault
 
 ORDER: tuple[str, ...] = (
-    "request_id",  # first, so that every refusal behind it carries the id the caller knows
+    "capture",  # before all: it sees what callers sent as they sent it, and the refusals of those behind it
+    "request_id",  # before what refuses, so that every refusal behind it carries the id the caller knows
+    "tracing",  # before anything that refuses or waits: refused calls belong to their trace, too, with all they took
     "ip_restriction",  # needs nothing but the address: who is not let in learns nothing and costs least
     "cors",  # preflights carry no credentials, so they are answered before anything asks for some
     "request_size",  # decided by the head alone, before anyone waits for a body

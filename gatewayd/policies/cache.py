@@ -83,6 +83,7 @@ def build(config: Config, context: BuildContext) -> Hooks:
         return found
 
     context.hear(PURGE, purge)
+    context.show(lambda: {"entries": len(store), "bytes": store.size, "bytes_most": int(store.limit)})
     return Hooks(handler=cache.wrap, reply=cache.replied, explain=_explain(config))
 
 

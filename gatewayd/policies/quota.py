@@ -57,6 +57,7 @@ def build(config: Config, context: BuildContext) -> Hooks:
     quota = Quota(context.instance, config.limit, calendar, lambda: Ledger.of(context), context.clock.wall)
     if context.arena is not None and _is_attached(context.instance, context.document):
         _open(quota, context)
+    context.show(quota.figures)
     shared = config.store == "redis"
     counter: Counter = Leased.of(context, QuotaSide(quota, context.instance), config.lease) if shared else quota
     write = fields(context.instance, config.limit, SECONDS[config.per])

@@ -79,7 +79,9 @@ class Observe(msgspec.Struct, tag=True, frozen=True):
 
 
 class Reload(msgspec.Struct, tag=True, frozen=True):
-    """From the control process to the supervisor: load the configuration again."""
+    """From the control process to the supervisor: load the configuration again. `actor` asked for it."""
+
+    actor: str = ""
 
 
 class TakeOver(msgspec.Struct, tag=True, frozen=True):
@@ -89,11 +91,13 @@ class TakeOver(msgspec.Struct, tag=True, frozen=True):
 class Tell(msgspec.Struct, tag=True, frozen=True):
     """To every worker, through the supervisor if the control process says it: what concerns whoever hears `topic`.
 
-    A worker answers with a JSON list of what they said, the supervisor with that of all workers.
+    A worker answers with a JSON list of what they said, the supervisor with that of all workers. Where something is
+    changed by it, `actor` asked for that.
     """
 
     topic: str
     body: bytes
+    actor: str = ""
 
     def __repr__(self) -> str:
         return f"Tell(topic={self.topic!r})"  # a body may hold secrets

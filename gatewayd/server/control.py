@@ -10,24 +10,31 @@ import ipaddress
 import logging
 import os
 import socket
+import struct
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
+from prometheus_client import Metric
 
-from gatewayd.collect.part import Ask, Part
+from gatewayd.audit.actions import user
+from gatewayd.collect.part import Part
 from gatewayd.config import address as addresses
-from gatewayd.config.model import decode
+from gatewayd.config.model import Document, decode
 from gatewayd.errors import ConfigError
 from gatewayd.observe import metrics
+from gatewayd.observe.metrics import Totals
 from gatewayd.server import control_parts, exposition, log, shared_memory
 from gatewayd.server.channel import AnyMessage, Channel, ChannelError, Observe, Ready, Reload, Status, Tell
+from gatewayd.server.control_parts import MakeParts
 from gatewayd.server.process import ignore_signals, numbers
+from gatewayd.server.top import Top
 
 _log = logging.getLogger(__name__)
+_PEER = struct.Struct("3i")
 _NICENESS = 5
 _PATIENCE = 5.0
 """Seconds the supervisor gets to answer anything but a reload."""
@@ -48,10 +55,13 @@ class _Purge(msgspec.Struct, forbid_unknown_fields=True):
 class Control:
     """The application. `observe` is what the supervisor said of the metrics, and where it thinks this listens."""
 
-    def __init__(self, memory: memoryview, make_parts: Callable[[Ask], Sequence[Part]] = lambda ask: ()) -> None:
-        """`memory` holds the metrics; `make_parts` makes what else it consists of."""
+    def __init__(self, memory: memoryview, make_parts: MakeParts = lambda document, everyone: ()) -> None:
+        """`memory` holds the metrics; `make_parts` makes what else it consists of, by the first document."""
         self._memory = memory
-        self._parts = make_parts(self._ask)
+        self._make_parts = make_parts
+        self._parts: list[Part] = []
+        self._recorded: bool | None = None  # whether calls are; what there is to answer depends on that
+        self._briefed = asyncio.Event()
         self._observe = Observe("", {})
         self._channel: Channel | None = None
         self._over = asyncio.Event()
@@ -64,12 +74,11 @@ class Control:
         self.app.router.add_get("/usage", self.usage)
         self.app.router.add_post("/reload", self.reload)
         self.app.router.add_post("/cache/purge", self.purge)
-        for part in self._parts:
-            self.app.router.add_routes(part.routes())
 
     async def run(self, channel: socket.socket, listening: socket.socket) -> None:
         """Serve on `listening` until the supervisor hangs up."""
-        self._channel = Channel(channel, self.serve, self._over.set)
+        self._channel = Channel(channel, self.serve, self._hung_up)
+        await self._briefed.wait()
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         await web.SockSite(runner, listening).start()
@@ -84,12 +93,35 @@ class Control:
             raise ChannelError(f"the control process does not know {type(message).__name__}")
         self._observe = message
         document = decode(msgspec.msgpack.decode(message.document))
+        if self._recorded is None:
+            self._begin(document)
+        elif self._recorded != document.audit.enabled:
+            self._over.set()  # the supervisor starts another, with other parts
+            return None
         for part in self._parts:
             try:
                 await part.apply(document)
             except Exception:
                 _log.exception("%s does not go by the new generation", type(part).__name__)
+        self._briefed.set()
         return None
+
+    def _begin(self, document: Document) -> None:
+        self._recorded = document.audit.enabled
+        self._parts = [Top(self._observed), *self._make_parts(document, lambda: self._parts)]
+        for part in self._parts:
+            self.app.router.add_routes(part.routes())
+        self.app.router.add_route("*", "/v1/{rest:.*}", self.unknown)
+
+    def _hung_up(self) -> None:
+        self._over.set()
+        self._briefed.set()
+
+    async def unknown(self, _: web.Request) -> web.Response:
+        """What no part answers."""
+        if not self._recorded:
+            raise web.HTTPServiceUnavailable(text="calls are not recorded: audit.enabled is false")
+        raise web.HTTPNotFound
 
     async def livez(self, _: web.Request) -> web.Response:
         """The supervisor answers."""
@@ -105,11 +137,12 @@ class Control:
         """Everything the supervisor and its workers say of themselves."""
         return _json(await self._ask(Status()))
 
-    async def metrics(self, _: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
         """The page for Prometheus. Made in a thread: with thousands of routes it takes a while."""
-        status = msgspec.json.decode(await self._ask(Status()))
-        page = await asyncio.to_thread(self._page, status)
-        return web.Response(body=page, headers={"Content-Type": exposition.CONTENT_TYPE})
+        form = exposition.wanted(request.headers.get("Accept", ""))
+        status, totals = await self._observed()
+        page = await asyncio.to_thread(exposition.page, status, totals, self._families(), form)
+        return web.Response(body=page, headers={"Content-Type": form.content_type, "Vary": "Accept"})
 
     async def usage(self, request: web.Request) -> web.Response:
         """What `?consumer=<id>` has used of each limit counted by consumer; 404 if there is none of that id."""
@@ -120,10 +153,10 @@ class Control:
             raise web.HTTPNotFound(text=f"there is no consumer {consumer}")
         return _json(msgspec.json.encode(found))
 
-    async def reload(self, _: web.Request) -> web.Response:
+    async def reload(self, request: web.Request) -> web.Response:
         """Load the configuration again: 200 and the generation, or 422 and what is wrong with it."""
         try:
-            return _json(await self._ask(Reload()))
+            return _json(await self._ask(Reload(actor_of(request))))
         except ConfigError as error:
             return _json(msgspec.json.encode({"faults": error.faults}), 422)
 
@@ -138,13 +171,25 @@ class Control:
             order = msgspec.json.decode(await request.read(), type=_Purge)
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
-        said = msgspec.json.decode(await self._ask(Tell("cache/purge", msgspec.json.encode(order))), type=list[int])
+        told = Tell("cache/purge", msgspec.json.encode(order), actor_of(request))
+        said = msgspec.json.decode(await self._ask(told), type=list[int])
         return _json(msgspec.json.encode({"purged": sum(said)}))
 
-    def _page(self, status: dict[str, object]) -> bytes:
+    def _families(self) -> list[Metric]:
+        """What the parts show; a part that fails is left out, and the page is there without."""
+        found: list[Metric] = []
+        for part in self._parts:
+            try:
+                found += part.families()
+            except Exception:
+                _log.exception("%s shows no metrics", type(part).__name__)
+        return found
+
+    async def _observed(self) -> tuple[dict[str, Any], Totals]:
+        """The supervisor's status, and what the workers counted."""
+        status = msgspec.json.decode(await self._ask(Status()))
         parts = msgspec.convert(status["parts"], list[int])
-        families = [family for part in self._parts for family in part.families()]
-        return exposition.page(status, metrics.read(self._memory, self._observe.slots, parts), families)
+        return status, await asyncio.to_thread(metrics.read, self._memory, self._observe.slots, parts)
 
     async def _ask(self, message: AnyMessage) -> bytes:
         assert self._channel is not None
@@ -163,6 +208,16 @@ class Control:
         ):
             raise web.HTTPForbidden(text="not from there: ask by a loopback address or the configured one")
         return await handler(request)
+
+
+def actor_of(request: web.Request) -> str:
+    """Who asks, as actions have it: an address or, at a unix socket, the user behind it (unix(7): SO_PEERCRED)."""
+    sock = request.get_extra_info("socket") if request.transport else None
+    if sock is not None and sock.family == socket.AF_UNIX:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        return user(_PEER.unpack(credentials)[1])
+    peer = request.get_extra_info("peername")
+    return str(addresses.Address(peer[0], peer[1])) if peer else "unknown"
 
 
 def trusted_host(host: str, configured: str) -> bool:

@@ -18,6 +18,8 @@ from typing import Any, Literal
 import msgspec
 
 from gatewayd import __version__
+from gatewayd.audit.actions import user
+from gatewayd.config.model import Document
 from gatewayd.core import arena
 from gatewayd.core.tasks import spawn
 from gatewayd.errors import ConfigError, Fault, GatewaydError
@@ -30,6 +32,7 @@ from gatewayd.server.generations import Generations, drain_of
 from gatewayd.server.notify import Notifier
 from gatewayd.server.prepare import Rules
 from gatewayd.server.process import SIGNALS, StartError
+from gatewayd.server.recording import Recording, configured, refused, reloaded
 from gatewayd.server.sockets import SocketStore
 
 _log = logging.getLogger(__name__)
@@ -84,6 +87,8 @@ class Supervisor:
         self._failure: GatewaydError | OSError | None = None
         self._succession: upgrade.Succession | None = None
         self._handed_over = self._reload_waits = False
+        self._recording = Recording()
+        self._stopped_by = ""
 
     async def run(self) -> None:
         """Serve until told to stop. Raises `ConfigError`, `StartError`, `OSError` if the daemon cannot start."""
@@ -93,22 +98,24 @@ class Supervisor:
         await self._stop.wait()
         beginning.cancel()
         if self._state == "serving":
+            stopped = spawn(self._record_stop(), "record the stop")
             await self._leave()
+            await stopped
         await self._end()
         if self._failure is not None:
             raise self._failure
 
-    async def reload(self) -> None:
-        """Serve the next generation. Raises `ConfigError`; the old one then serves on."""
+    async def reload(self, actor: str = "") -> None:
+        """Serve the next generation, for `actor`. Raises `ConfigError`; the old one then serves on."""
         async with self._changing:
             if self._state != "serving":
                 raise ConfigError([Fault("reload", f"not while the daemon is {self._state}")])
             self._notifier.reloading()
-            before = self._generations.document.gateway.pid_file
+            document, packed = self._generations.document, self._generations.packed
             faults: tuple[Fault, ...] = ()
             try:
                 await self._generations.advance(self._crew)
-                pid_file.move(before, self._generations.document.gateway.pid_file)
+                pid_file.move(document.gateway.pid_file, self._generations.document.gateway.pid_file)
                 # Later, because the control process may be the one that asked, and is still to get its answer.
                 spawn(self._match_control(), "match control")
             except ConfigError as error:
@@ -120,6 +127,7 @@ class Supervisor:
                 raise ConfigError(faults) from error
             finally:
                 self._reloaded(faults)
+                await self._record_reload(actor, document, packed, faults)
 
     async def upgrade(self) -> None:
         """Start a new daemon on the same sockets and leave once it serves; if it does not, serve on."""
@@ -160,6 +168,7 @@ class Supervisor:
             "control": {"restarts": self._control.restarts},
             "reloads": self._reloads,
             "last_reload": self._last_reload,
+            "actions": self._recording.status(),
         }
 
     def _obey_signals(self) -> None:
@@ -167,18 +176,24 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn(self._reload_on_signal(), "reload"))
         loop.add_signal_handler(signal.SIGUSR1, lambda: spawn(self._crew.reopen_logs(), "reopen logs"))
         loop.add_signal_handler(signal.SIGUSR2, lambda: spawn(self.upgrade(), "upgrade"))
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._terminated)
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
         loop.add_signal_handler(signal.SIGQUIT, self._quit)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked if an older daemon started this one
+
+    def _terminated(self) -> None:
+        self._stopped_by = self._stopped_by or "signal SIGTERM"
+        self._stop.set()
 
     def _interrupted(self) -> None:
         """Ctrl-C drains; the second does not wait for that."""
         if self._stop.is_set():
             self._now.set()
+        self._stopped_by = self._stopped_by or "signal SIGINT"
         self._stop.set()
 
     def _quit(self) -> None:
+        self._stopped_by = self._stopped_by or "signal SIGQUIT"
         self._now.set()
         self._stop.set()
 
@@ -203,6 +218,7 @@ class Supervisor:
         self._state = "serving"
         await self._match_control()
         self._announce()
+        spawn(self._record_start(), "record the start")
         if self._notifier.watchdog_interval:
             spawn(self._watchdog(), "watchdog")
 
@@ -226,7 +242,25 @@ class Supervisor:
         async with self._changing:
             self._reload_waits = False
         with contextlib.suppress(ConfigError):  # logged, and kept for /status
-            await self.reload()
+            await self.reload("signal SIGHUP")
+
+    async def _record_start(self) -> None:
+        generations = self._generations
+        told = configured(generations.number, generations.packed)
+        await self._recording.record(generations.document, "start", user(), told=told, generation=generations.number)
+
+    async def _record_stop(self) -> None:
+        action = "upgrade" if self._handed_over else "stop"
+        generations = self._generations
+        await self._recording.record(generations.document, action, self._stopped_by, generation=generations.number)
+
+    async def _record_reload(self, actor: str, before: Document, packed: bytes, faults: tuple[Fault, ...]) -> None:
+        """One that ends the recording is on record, too."""
+        generations, number = self._generations, self._generations.number
+        document = generations.document if generations.document.audit.enabled else before
+        told = refused(number, faults) if faults else reloaded(number, packed, generations.packed)
+        action = "reload.failed" if faults else "reload"
+        await self._recording.record(document, action, actor, told=told, generation=number)
 
     def _reloaded(self, faults: tuple[Fault, ...]) -> None:
         self._reloads["failed" if faults else "succeeded"] += 1
@@ -261,17 +295,29 @@ class Supervisor:
             case Status():
                 return msgspec.json.encode(await self.status())
             case Reload():
-                await self.reload()
+                await self.reload(message.actor)
                 return msgspec.json.encode({"generation": self._generations.number})
             case Tell():
+                await self._record_order(message)
                 return msgspec.json.encode(await self._crew.tell(message))
             case _:
                 raise ChannelError(f"the control process does not ask for {type(message).__name__}")
+
+    async def _record_order(self, message: Tell) -> None:
+        """What changes something in workers is done only if it is on record."""
+        if message.actor:
+            after = msgspec.json.decode(message.body)
+            document, number = self._generations.document, self._generations.number
+            action = message.topic.replace("/", ".")
+            await self._recording.record(
+                document, action, message.actor, told=lambda _: (None, after), generation=number, needed=True
+            )
 
     async def _hand_over(self, successor: int) -> None:
         """The new daemon serves: leave the sockets, the control listener and the service manager to it."""
         _log.info("process %d has taken over; draining", successor)
         self._handed_over = True
+        self._stopped_by = f"process {successor}"
         await self._control.end()
         self._notifier.successor(successor)
         self._stop.set()

@@ -52,7 +52,7 @@ class Waiter(Protocol):
 class Pool(Generic[C]):
     """Connections to one target, busy ones counted, idle ones kept (`config.model.Pool`)."""
 
-    __slots__ = ("_config", "_dial", "_retired", "_waiting", "idle", "open")
+    __slots__ = ("_config", "_dial", "_retired", "_waiting", "dials", "idle", "open", "reused")
 
     def __init__(self, config: model.Pool, dial: Dial[C]) -> None:
         self._config = config
@@ -61,9 +61,24 @@ class Pool(Generic[C]):
         self._retired = False
         self.idle: list[C] = []
         self.open = 0  # busy, idle and being dialled
+        self.dials = 0  # connections begun so far
+        self.reused = 0  # exchanges so far that got a connection another one left
 
     def __repr__(self) -> str:
         return f"<Pool open={self.open} idle={len(self.idle)} waiting={len(self._waiting)}>"
+
+    def status(self) -> dict[str, int]:
+        """For `/status` and metrics."""
+        waiting = sum(not waiter.gone for waiter in self._waiting)
+        idle = len(self.idle)
+        return {
+            "open": self.open,
+            "idle": idle,
+            "busy": self.open - idle,
+            "waiting": waiting,
+            "dials": self.dials,
+            "reused": self.reused,
+        }
 
     def take(self, idempotent: bool = True) -> C | None:
         """An idle connection, the one used last; None if there is none.
@@ -75,6 +90,7 @@ class Pool(Generic[C]):
         while idle:
             connection = idle.pop()
             if idempotent or not connection.readable():
+                self.reused += 1
                 return connection
             connection.drop()
         return None
@@ -92,6 +108,7 @@ class Pool(Generic[C]):
             raise UpstreamError(503, "pool_exhausted", "always")
 
     async def _open(self, waiter: Waiter) -> None:
+        self.dials += 1
         try:
             connection = await self._dial(self)
         except UpstreamError as error:
@@ -117,6 +134,7 @@ class Pool(Generic[C]):
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.gone:
+                self.reused += connection.served > 0
                 waiter.connected(connection)
                 return
         if len(self.idle) >= config.idle_connections:

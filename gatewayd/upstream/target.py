@@ -104,6 +104,7 @@ class Target:
             "ejections": self.ejections,
             "ejected_for": round(max(self.ejected_until - now, 0.0), 3),
             "probe": probe,
+            "pool": None if self.pool is None else self.pool.status(),
         }
 
     def complain(self, why: str, now: float) -> None:

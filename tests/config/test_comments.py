@@ -39,6 +39,17 @@ def test_comments_and_docstrings():
     }
 
 
+class Derived(Example):
+    """Has what it inherits."""
+
+    more: int = 1  # its own
+    behind: int = 2  # said anew
+
+
+def test_inherited_options():
+    assert descriptions(Derived) == {**descriptions(Example), "more": "its own", "behind": "said anew"}
+
+
 def test_a_struct_inside_a_function():
     class Inner(Struct):
         value: int = 1  # told

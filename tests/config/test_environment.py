@@ -25,6 +25,7 @@ def routes() -> dict[str, Any]:
         "routes": {"a-b.c": {"path": "/", "reply": {"headers": {"X-One": "1"}}}},
         "policies": {"cors": {"origins": ["x"]}},
         "listeners": {"http": {"address": "a:1"}},
+        "sinks": {"ch": {"kind": "clickhouse"}, "odd": {"kind": "fiel"}},
     }
 
 
@@ -49,6 +50,7 @@ def routes() -> dict[str, Any]:
         ("POLICIES__CORS__MAX_AGE", "1m", ("policies", "cors", "max_age"), "1m"),
         ("LISTENERS__HTTP__TLS__PROFILE", "modern", ("listeners", "http", "tls", "profile"), "modern"),
         ("TIMEOUTS", "{ head = 1 }", ("timeouts",), {"head": 1}),
+        ("SINKS__CH__PASSWORD", "123", ("sinks", "ch", "password"), "123"),
     ],
 )
 def test_what_a_name_means(name, value, key, expected):
@@ -68,6 +70,9 @@ def test_what_a_name_means(name, value, key, expected):
         ("LIMITS__HAED", "limits.haed: unknown option; found GATEWAYD__LIMITS__HAED; allowed: body, c"),
         ("LIMIT__HEAD", '(did you mean "limits"?)'),
         ("ROUTES__NEW__PATH", "routes.new.path: unknown option"),
+        ("SINKS__CH__FACILITY", "sinks.ch.facility: unknown option"),
+        ("SINKS__ODD__PATH", "sinks.odd.path: unknown option"),
+        ("SINKS__NEW__PATH", "sinks.new.path: unknown option"),
         ("POLICIES__CROS__MAX_AGE", '(did you mean "cors"?)'),
         ("LIMITS__HEAD__X", "limits.head.x: unknown option"),
         ("INCLUDE", "include: unknown option"),

@@ -43,6 +43,7 @@ VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
                 "b": {"policy": "limit", "mode": "observe", "size": "${file:x}"},
             }
         },
+        {"sinks": {"a": {"kind": "file", "path": "/x", "interval": "2s"}, "b": {"kind": "postgres", "url": "${env:U}"}}},
     ],
 )
 def test_what_is_right(plain):
@@ -71,6 +72,10 @@ def test_what_is_right(plain):
         {"policies": {"a": {"policy": "limt", "size": 1}}},
         {"policies": {"limit": {"size": 1, "more": 1}}},
         {"policies": {"limit": {}}},
+        {"sinks": {"a": {"path": "/x"}}},
+        {"sinks": {"a": {"kind": "fiel", "path": "/x"}}},
+        {"sinks": {"a": {"kind": "file", "path": "/x", "facility": "user"}}},
+        {"sinks": {"a": {"kind": "file"}}},
     ],
 )
 def test_what_is_wrong(plain):

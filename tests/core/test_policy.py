@@ -49,6 +49,16 @@ def test_what_is_kept_is_made_once():
     assert len(made) == 1
 
 
+def test_what_an_instance_shows_is_known_by_its_name():
+    figures: dict[str, list[Any]] = {}
+    for name, shown in (("one", {"a": 1}), ("other", {"b": 2}), ("one", {"c": 3})):
+        BuildContext(name, figures=figures).show(lambda shown=shown: shown)
+    assert {name: [each() for each in asked] for name, asked in figures.items()} == {
+        "one": [{"a": 1}, {"c": 3}],
+        "other": [{"b": 2}],
+    }
+
+
 def test_contexts_share_nothing_by_default():
     assert BuildContext().kept is not BuildContext().kept
     assert isinstance(BuildContext().clock, SystemClock)

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -41,6 +42,27 @@ def swept(edge: EdgeThread) -> None:
         edge.edge._sweep()
 
     edge.call(sweep)
+
+
+def test_it_tells_of_its_policies_and_pools_and_counts_verdicts_by_mode() -> None:
+    def made(mode: str, port: int) -> dict[str, Any]:
+        whole = proxied(port)
+        whole["routes"]["all"]["policies"] = ["fair", "stored"]
+        fair = {"policy": "rate_limit", "rate": "1/h", "mode": mode}
+        return {**whole, "policies": {"fair": fair, "stored": {"policy": "cache"}}}
+
+    with ScriptedUpstream() as up, EdgeThread(made("observe", up.port)) as edge, Caller(edge.port) as caller:
+        assert [caller.ask().status for _ in range(2)] == [200, 200]
+        edge.apply(made("enforce", up.port))
+        assert caller.ask().status == 429
+        told = orjson.loads(msgspec.json.encode(edge.call(edge.edge.status)))  # as it goes to the supervisor
+        edge.call(edge.edge._pipeline.record)
+        verdicts = {each[1:]: count for each, count in edge.totals().verdicts.items() if each.instance == "fair"}
+        assert verdicts == {("rate_limit", "observe", "observed"): 1, ("rate_limit", "enforce", "refused"): 1}
+    assert told["figures"]["fair"] == {"policy": "rate_limit", "mode": "enforce", "keys": 0, "keys_most": 131072}
+    assert told["figures"]["stored"].keys() == {"policy", "mode", "entries", "bytes", "bytes_most"}
+    (target,) = told["upstreams"]["up"]["targets"]
+    assert target["pool"] == {"open": 1, "idle": 1, "busy": 0, "waiting": 0, "dials": 1, "reused": 1}
 
 
 # -- generations ------------------------------------------------------------------------------------------------------

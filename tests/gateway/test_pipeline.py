@@ -12,7 +12,7 @@ from gatewayd.core.policy import Hooks, Reply, Undecided
 from gatewayd.core.problem import problem
 from gatewayd.observe import metrics
 from tests.gateway.hooks import GONE, REFUSAL, REFUSED, guarded, recorded
-from tests.support.edge import EdgeThread, proxied
+from tests.support.edge import EdgeThread, noted, proxied
 from tests.support.raw import Caller, leave
 from tests.support.upstream import Peer, ScriptedUpstream
 
@@ -37,9 +37,9 @@ def test_the_first_refusal_is_the_last_word(monkeypatch, trace):
         found = caller.ask()
         assert (found.status, found.code) == (403, "not_you")
         assert trace.ran == ["one", "two"]
-        tokens = recorded(edge).tokens
-        assert tokens[metrics.VERDICTS] == {"refused:two": 1}
-        assert tokens[metrics.REFUSALS] == {"not_you": 1}
+        totals = recorded(edge)
+        assert noted(totals) == {"refused:two": 1}
+        assert totals.tokens[metrics.REFUSALS] == {"not_you": 1}
 
 
 def test_an_answer_that_is_no_refusal_is_noted_as_one(monkeypatch, trace):
@@ -47,7 +47,7 @@ def test_an_answer_that_is_no_refusal_is_noted_as_one(monkeypatch, trace):
     with EdgeThread(made) as edge, Caller(edge.port) as caller:
         assert caller.ask().status == 204
         found = recorded(edge)
-        assert found.tokens[metrics.VERDICTS] == {"answered:one": 1}
+        assert noted(found) == {"answered:one": 1}
         assert found.tokens[metrics.REFUSALS] == {}
 
 
@@ -57,7 +57,7 @@ def test_a_policy_that_cannot_run_refuses(monkeypatch, trace, caplog):
         found = caller.ask()
         assert (found.status, found.code) == (500, "policy_failed")
         assert b"LookupError" not in found.body
-        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
+        assert noted(recorded(edge)) == {"failed:one": 1}
     assert trace.ran == ["one"]
     assert "policy one failed" in caplog.text
 
@@ -77,7 +77,7 @@ def test_a_policy_that_cannot_decide_says_so_itself_and_counts_as_failed(monkeyp
     with caplog.at_level(logging.INFO), EdgeThread(made) as edge, Caller(edge.port) as caller:
         found = caller.ask()
         assert (found.status, found.code) == (503, "asked_in_vain")
-        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
+        assert noted(recorded(edge)) == {"failed:one": 1}
     assert "policy one failed" not in caplog.text, "what it asked is out of order, not the policy"
 
 
@@ -88,7 +88,7 @@ def test_then_it_lets_pass_if_it_fails_open(monkeypatch, common, hook, caplog):
     made["policies"]["one"] = common
     with caplog.at_level(logging.INFO), EdgeThread(made) as edge, Caller(edge.port) as caller:
         assert caller.ask().body == b"static"
-        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
+        assert noted(recorded(edge)) == {"failed:one": 1}
     assert "policy one failed" not in caplog.text
 
 
@@ -99,7 +99,7 @@ def test_a_policy_that_only_watches_or_fails_open_lets_pass(monkeypatch, trace, 
     with caplog.at_level(logging.CRITICAL), EdgeThread(made) as edge, Caller(edge.port) as caller:
         assert caller.ask().body == b"static"
         assert trace.ran == ["one", "two"]
-        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
+        assert noted(recorded(edge)) == {"failed:one": 1}
 
 
 def test_what_an_observer_would_have_refused_is_recorded(monkeypatch, trace):
@@ -108,7 +108,7 @@ def test_what_an_observer_would_have_refused_is_recorded(monkeypatch, trace):
     with EdgeThread(made) as edge, Caller(edge.port) as caller:
         assert caller.ask().status == 200
         found = recorded(edge)
-        assert found.tokens[metrics.VERDICTS] == {"observed:one": 1}
+        assert noted(found) == {"observed:one": 1}
         assert found.tokens[metrics.REFUSALS] == {}
 
 
@@ -137,7 +137,7 @@ def test_any_of_them_may_refuse(monkeypatch, trace, position):
         found = caller.ask()
         assert (found.status, found.code) == (403, "not_you")
         assert [name for name in trace.ran if "done" not in name] == [str(at) for at in range(position + 1)]
-        assert recorded(edge).tokens[metrics.VERDICTS] == {f"refused:p{position}": 1}
+        assert noted(recorded(edge)) == {f"refused:p{position}": 1}
 
 
 @pytest.mark.parametrize("first", ["waits", "at once"])
@@ -150,7 +150,7 @@ def test_a_policy_that_fails_after_another_waited(monkeypatch, trace, first, cap
     made = guarded(monkeypatch, a=Hooks(trace.waiting("a")), b=Hooks(failing))
     with caplog.at_level(logging.CRITICAL), EdgeThread(made) as edge, Caller(edge.port) as caller:
         assert caller.ask().code == "policy_failed"
-        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:b": 1}
+        assert noted(recorded(edge)) == {"failed:b": 1}
 
 
 def test_a_body_and_a_next_request_wait_with_it(monkeypatch, trace):

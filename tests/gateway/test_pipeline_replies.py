@@ -14,7 +14,7 @@ from gatewayd.core.exchange import Exchange, Headers
 from gatewayd.core.policy import Hooks, Reply
 from gatewayd.observe import metrics
 from tests.gateway.hooks import BROKEN, FINE, REFUSAL, guarded, recorded
-from tests.support.edge import EdgeThread, proxied
+from tests.support.edge import EdgeThread, noted, proxied
 from tests.support.raw import Caller
 from tests.support.upstream import OK, Peer, ScriptedUpstream, answer
 
@@ -135,7 +135,7 @@ def test_a_reply_hook_that_fails_open_does_not(monkeypatch, caplog):
     made["policies"]["one"] = {"failure": "open"}
     with caplog.at_level(logging.CRITICAL), EdgeThread(made) as edge, Caller(edge.port) as caller:
         assert caller.ask().body == b"static"
-        assert recorded(edge).tokens[metrics.VERDICTS] == {"failed:one": 1}
+        assert noted(recorded(edge)) == {"failed:one": 1}
 
 
 # -- the record -------------------------------------------------------------------------------------------------------

@@ -12,8 +12,15 @@ def test_a_link_says_what_its_hooks_do():
     assert link.explain == "allow 3 ranges"
 
 
+def test_instances_show_what_they_are_and_what_they_say():
+    link = ChainLink("fair", "rate_limit", "observe", "closed", Hooks())
+    figures = {"fair": [lambda: {"keys": 1}, lambda: {"more": 2}], "gone": [lambda: {"keys": 3}]}
+    snapshot = Snapshot(1, Document(), links={"fair": link}, figures=figures)
+    assert snapshot.shown() == {"fair": {"policy": "rate_limit", "mode": "observe", "keys": 1, "more": 2}}
+
+
 def test_generations_share_no_tables():
     one, two = Snapshot(1, Document()), Snapshot(2, Document())
-    for name in ("routers", "routes", "chains", "upstreams"):
+    for name in ("routers", "routes", "chains", "upstreams", "figures"):
         assert getattr(one, name) == {}
         assert getattr(one, name) is not getattr(two, name)

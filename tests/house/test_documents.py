@@ -18,9 +18,16 @@ from .tree import ROOT, files, read, sources
 PYPROJECT = tomllib.loads(read("pyproject.toml"))
 PAGES = files(".md")
 REASONS = "docs/design/002-dependencies.md"
-PROGRAMS = {"gunicorn", "httpbin", "import-linter", "mypy", "pytest-timeout", "ruff"}
+PROGRAMS = {"gunicorn", "httpbin", "import-linter", "mypy", "pytest-timeout", "rotel", "ruff"}
 """Development tools that are run, not imported."""
-IMPORTED_AS = {"argon2-cffi": "argon2", "google-re2": "re2", "hdrhistogram": "hdrh", "tzdata": "zoneinfo"}
+IMPORTED_AS = {
+    "argon2-cffi": "argon2",
+    "google-re2": "re2",
+    "hdrhistogram": "hdrh",
+    "opentelemetry-proto": "opentelemetry",
+    "protobuf": "google",
+    "tzdata": "zoneinfo",
+}
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gatewayd.core.clock import FakeClock
 from gatewayd.core.state import StateError
 from gatewayd.limits import ledger as ledgers
-from gatewayd.limits.book import Book, BookFull
+from gatewayd.limits.book import ROWS, Book, BookFull
 from gatewayd.limits.calendar import Calendar
 from gatewayd.limits.fields import SECOND
 from gatewayd.limits.ledger import Ledger
@@ -72,6 +72,16 @@ def test_so_much_in_a_period(worker, clock):
     assert worker.take() == -1
     clock.advance(0.5)
     assert worker.take() == 1
+
+
+def test_it_shows_how_many_have_a_row_of_their_own(worker, clock):
+    assert worker.quota.figures() == {"keys": 0, "keys_most": ROWS[OWN]}
+    for key in (b"a", b"b", b"a"):
+        worker.take(key)
+    assert worker.quota.figures()["keys"] == 2
+    clock.advance(DAY)
+    worker.take(b"a")
+    assert worker.quota.figures()["keys"] == 1
 
 
 def test_what_is_left(worker, clock):

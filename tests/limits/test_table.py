@@ -36,6 +36,17 @@ def test_a_known_key_has_a_row_of_its_own_in_every_worker():
     assert second.cells[OWN_ROWS] == 8
 
 
+def test_it_shows_how_many_keys_have_a_row_of_their_own():
+    context = contexts(1)[0]
+    table = table_of(context)
+    (figures,) = context.figures[context.instance]
+    assert figures() == {"keys": 0, "keys_most": FEW.own}
+    for key in keys(3):
+        table.row(key, OWN)
+    table.row(b"shares", STRANGER)
+    assert figures() == {"keys": 3, "keys_most": FEW.own}
+
+
 def test_rows_are_the_same_in_other_processes():
     arena = Arena(size=1 << 24)
     ours = table_of(contexts(1, arena)[0])

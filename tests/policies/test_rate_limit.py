@@ -13,7 +13,7 @@ from gatewayd.core.clock import FakeClock
 from gatewayd.core.identity import Consumer, Identity
 from gatewayd.core.policy import BuildContext, Hooks, NoConsumers
 from gatewayd.errors import ConfigError
-from gatewayd.observe import metrics
+from gatewayd.observe.tokens import Verdict
 from gatewayd.policies import rate_limit
 from tests.limits.workers import SECOND, contexts
 from tests.support.edge import EdgeThread, proxied
@@ -217,10 +217,10 @@ def test_observed_it_refuses_nothing_and_says_nothing():
         with EdgeThread(found) as edge, Caller(edge.port) as caller:
             replies = [caller.ask() for _ in range(3)]
             edge.call(edge.edge._pipeline.record)
-            verdicts = edge.totals().tokens[metrics.VERDICTS]
+            verdicts = edge.totals().verdicts
     assert [reply.status for reply in replies] == [200] * 3
     assert not any(name.startswith("ratelimit") for name in replies[0].headers)
-    assert verdicts == {"observed:quiet": 2}
+    assert verdicts == {Verdict("quiet", "rate_limit", "observe", "observed"): 2}
 
 
 @pytest.mark.parametrize(("charge", "statuses"), [("request", [500, 429]), ("success", [500, 500, 500])])

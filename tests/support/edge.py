@@ -134,6 +134,11 @@ class EdgeThread:
         await self.edge.stop()
 
 
+def noted(totals: metrics.Totals) -> dict[str, int]:
+    """What policies decided, as `verdict:instance`, and how often."""
+    return {f"{each.verdict}:{each.instance}": count for each, count in totals.verdicts.items()}
+
+
 def proxied(port: int, **service: Any) -> dict[str, Any]:
     """A document that sends everything to 127.0.0.1:`port`; `service` adds options to the service."""
     return {

@@ -137,6 +137,24 @@ def test_the_connection_used_last_is_used_next() -> None:
     run(test)
 
 
+def test_it_tells_what_is_open_and_how_often_a_connection_served_again() -> None:
+    async def test() -> None:
+        dock = Dock(connections=2)
+        first, second = await dock.get(), await dock.get()
+        for_one = dock.want()
+        dock.want().gone = True
+        told = {"open": 2, "idle": 0, "busy": 2, "waiting": 1, "dials": 2, "reused": 0}
+        assert dock.pool.status() == told
+        first.hand_back()
+        assert for_one.got is dock.made[0]
+        second.hand_back()
+        assert dock.pool.status() == {**told, "idle": 1, "busy": 1, "waiting": 0, "reused": 1}
+        assert (dock.pool.take(), dock.pool.take()) == (dock.made[1], None)
+        assert dock.pool.status() == {**told, "waiting": 0, "reused": 2}
+
+    run(test)
+
+
 def test_what_cannot_be_sent_twice_gets_no_connection_that_was_closed_meanwhile() -> None:
     async def test() -> None:
         dock = Dock()

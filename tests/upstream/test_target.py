@@ -61,6 +61,7 @@ def test_status_shows_what_an_operator_asks_for():
         "ejections": 0,
         "ejected_for": 7.5,
         "probe": "off",
+        "pool": None,
     }
     assert target.status(1010.0, probed=True)["ejected_for"] == 0
     assert target.status(1010.0, probed=True)["probe"] == "healthy"

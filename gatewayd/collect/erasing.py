@@ -1,0 +1,56 @@
+"""Erasing persons from the store whose key was destroyed (`audit.subjects`).
+
+Each leaves a mark in `<state>/audit/erased`, named by the subject. What calls before it say of the person becomes NULL.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from gatewayd.audit.keys import FOLDER
+from gatewayd.collect.schema import PERSONAL
+
+_UPDATE: Final = f"""
+    UPDATE calls SET {", ".join(f'"{name}" = NULL' for name in PERSONAL)}
+    WHERE subject = ? AND "at" <= make_timestamp(?)
+"""  # noqa: S608
+_log = logging.getLogger(__name__)
+
+
+class Erasing:
+    """Goes by the marks of a state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / FOLDER / "erased"
+        self._seen = -1
+
+    def due(self) -> bool:
+        """Whether there may be new marks. One look at the folder."""
+        return self._changed() != self._seen
+
+    def erase(self, cursor: duckdb.DuckDBPyConnection) -> int:
+        """Go by the marks that are new; how many. Raises `duckdb.Error`, `OSError`."""
+        changed = self._changed()
+        marks = {path.name: path.stat().st_mtime_ns for path in self._folder.glob("*")} if changed else {}
+        known = dict(cursor.execute("SELECT subject, marked FROM erased").fetchall())
+        new = {subject: at for subject, at in marks.items() if known.get(subject) != at}
+        for subject, at in new.items():
+            cursor.begin()
+            cursor.execute(_UPDATE, [subject, at // 1000])
+            cursor.execute("INSERT OR REPLACE INTO erased VALUES (?, ?)", [subject, at])
+            cursor.commit()
+        if new:
+            _log.info("%d persons were erased from the call store", len(new))
+        self._seen = changed
+        return len(new)
+
+    def _changed(self) -> int:
+        try:
+            return os.stat(self._folder).st_mtime_ns
+        except FileNotFoundError:
+            return 0

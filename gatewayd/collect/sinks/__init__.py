@@ -1,0 +1,1 @@
+"""Where call records go besides the store: one file per kind, and what they have in common."""
