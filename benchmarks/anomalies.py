@@ -37,6 +37,7 @@ class Outcome:
     """What came out for one seed."""
 
     seed: int
+    days: int
     faults: list[Fault]
     alerts: list[Alert]
     seconds: float
@@ -81,13 +82,19 @@ def document_of(world: World) -> Document:
     )
 
 
-def run(seed: int, each: int = 2, faulty: bool = True, **sizes: float) -> Outcome:
-    """Make a world up, let the detectors look at it, and compare. `each`: faults of every kind and strength."""
+def run(
+    seed: int, each: int = 2, faulty: bool = True, watched: int = WATCHED, learned: int = LEARNED, **sizes: float
+) -> Outcome:
+    """Make a world up, let the detectors look at it, and compare.
+
+    `each`: faults of every kind and strength, in the last `watched` days; `learned`: days of single calls before them.
+    `sizes`: of the world.
+    """
     began = time.monotonic()
     world = World(seed, **sizes)  # type: ignore[arg-type]
     document = document_of(world)
     last = world.hours // 24
-    first, single = last - WATCHED, last - WATCHED - LEARNED
+    first, single = last - watched, last - watched - learned
     faults = plan(world, first, last, each) if faulty else []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder, "calls.duckdb"), 1 << 30)
@@ -98,15 +105,15 @@ def run(seed: int, each: int = 2, faulty: bool = True, **sizes: float) -> Outcom
         for day in range(single, last):
             rows = inject(world, world.calls_of(day), faults, np.random.default_rng([seed, day]))
             write(cursor, rows, plans)
-            if day >= single + 7:
+            if day >= first - 7:
                 for hour in range(24):
                     watching.look(START + day * DAY + (hour + 1) * HOUR)
         found = alerts(cursor, 'true ORDER BY "at", id')
         cursor.close()
         watching.close()
         store.close()
-    watched = [alert for alert in found if alert.at >= START + first * DAY]
-    return Outcome(seed, faults, watched, time.monotonic() - began)
+    told = [alert for alert in found if alert.at >= START + first * DAY]
+    return Outcome(seed, watched, faults, told, time.monotonic() - began)
 
 
 def _named(alert: Alert) -> str:
@@ -128,18 +135,26 @@ def table(outcomes: Iterable[Outcome]) -> list[str]:
     cells = " | ".join(_share([hit for kind in EXPECTED for hit in _hits(outcomes, kind, n)]) for n in range(3))
     lines += [f"| all | {cells} | {_share(all_hits)} |", ""]
     lines += ["| detector | alerts | right | precision | false a week |", "|---|---|---|---|---|"]
-    weeks = len(outcomes) * WATCHED / 7
+    weeks = sum(one.days for one in outcomes) / 7
     for detector in [*dict.fromkeys(name for names in EXPECTED.values() for name in sorted(names)), "all"]:
-        right = [right for one in outcomes for alert, right in zip(one.alerts, one.right, strict=True)
-                 if detector in (alert.detector, "all")]
+        right = [
+            right
+            for one in outcomes
+            for alert, right in zip(one.alerts, one.right, strict=True)
+            if detector in (alert.detector, "all")
+        ]
         false = len(right) - sum(right)
         lines.append(f"| {detector} | {len(right)} | {sum(right)} | {_share(right)} | {false / weeks:.1f} |")
     return lines
 
 
 def _hits(outcomes: Iterable[Outcome], kind: str, strength: int) -> list[bool]:
-    return [bool(one.finders(fault)) for one in outcomes for fault in one.faults
-            if (fault.kind, fault.strength) == (kind, strength)]
+    return [
+        bool(one.finders(fault))
+        for one in outcomes
+        for fault in one.faults
+        if (fault.kind, fault.strength) == (kind, strength)
+    ]
 
 
 def _share(hits: list[bool]) -> str:
@@ -186,8 +201,10 @@ def _show(outcomes: Iterable[Outcome]) -> None:
                 click.echo(f"false: {one.seed} {alert.detector} {alert.subject} {alert.severity}: {alert.text}")
         for fault in one.faults:
             if not one.finders(fault):
-                click.echo(f"not found: {one.seed} {fault.kind} {STRENGTHS[fault.strength]} {sorted(fault.main)} "
-                           f"{time.strftime('%F %T', time.gmtime(fault.since))} for {(fault.until - fault.since) // 60} min")
+                click.echo(
+                    f"not found: {one.seed} {fault.kind} {STRENGTHS[fault.strength]} {sorted(fault.main)} "
+                    f"{time.strftime('%F %T', time.gmtime(fault.since))} for {(fault.until - fault.since) // 60} min"
+                )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,15 @@ HOLIDAYS = ("2026-01-06", "2026-02-16", "2026-03-09")
 """The configuration knows of these …"""
 BRIDGE = "2026-03-06"
 """… and not of this day, on which a part of the people stay at home."""
-KINDS = {"portal": 0.33, "office": 0.30, "steady": 0.15, "nightly": 0.08, "weekly": 0.04, "monthly": 0.03, "bursty": 0.07}
+KINDS = {
+    "portal": 0.33,
+    "office": 0.30,
+    "steady": 0.15,
+    "nightly": 0.08,
+    "weekly": 0.04,
+    "monthly": 0.03,
+    "bursty": 0.07,
+}
 AGENTS = 24
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -108,6 +116,7 @@ class World:
         latency = np.full(self.hours, rng.lognormal(np.log(40_000), 0.7))
         for _ in range(rng.integers(2, 5)):  # deployments
             latency[rng.integers(0, self.hours) :] *= np.exp(np.clip(rng.normal(0, 0.06), -0.12, 0.12))
+        latency *= np.exp(self._swing(0.04, 0.8))
         return Route(number, latency, rng.lognormal(np.log(6_000), 1.0), rng.uniform(0.001, 0.006))
 
     def _consumer(self, number: int) -> Consumer:
@@ -137,10 +146,17 @@ class World:
         shape = self._shape(consumer)
         level = shape / max(shape.mean(), 1e-9) * consumer.size
         level *= (1 + consumer.growth) ** (np.arange(self.hours) / 168 - self.weeks / 2)
-        noise = self.rng.normal(0, consumer.noise, self.hours) + np.repeat(self.rng.normal(0, 0.08, self.hours // 24), 24)
+        noise = self.rng.normal(0, consumer.noise, self.hours) + self._swing(0.1, 0.9)
         level *= np.exp(noise)
         level[: consumer.since] = 0
         return level
+
+    def _swing(self, spread: float, kept: float) -> Floats:
+        """Noise that goes on for hours: of each hour so much is kept in the next."""
+        steps = self.rng.normal(0, spread * np.sqrt(1 - kept**2), self.hours)
+        for hour in range(1, self.hours):
+            steps[hour] += kept * steps[hour - 1]
+        return steps
 
     def _shape(self, consumer: Consumer) -> Floats:
         """The form of its weeks."""
@@ -149,8 +165,12 @@ class World:
         hour = np.array([each.hour for each in local])
         days = np.array([self._weekday(each.date()) for each in local])
         weekend = days >= 5
-        near_end = np.array([each.day == 1 or (each.month != datetime.fromtimestamp(each.timestamp() + 2 * DAY, UTC).month)
-                             for each in local])
+        near_end = np.array(
+            [
+                each.day == 1 or (each.month != datetime.fromtimestamp(each.timestamp() + 2 * DAY, UTC).month)
+                for each in local
+            ]
+        )
         day = np.exp(-(((hour - 13 - consumer.shift) / 4.5) ** 2))
         if consumer.kind == "portal":
             shape = (0.03 + day) * np.where(weekend, 0.35, 1.0)
@@ -198,7 +218,9 @@ class World:
         cells = self.cells(0, until)
         n, hour = cells["n"].astype(np.int64), cells["hour"].astype(np.int64)
         consumer, route = cells["consumer"].astype(np.int64), cells["route"].astype(np.int64)
-        refused = np.array([each.refused for each in self.consumers])[consumer] * np.exp(self.rng.normal(0, 0.3, len(n)))
+        refused = np.array([each.refused for each in self.consumers])[consumer] * np.exp(
+            self.rng.normal(0, 0.3, len(n))
+        )
         failed = np.array([each.failed for each in self.routes])[route] * np.exp(self.rng.normal(0, 0.3, len(n)))
         s4xx = self.rng.binomial(n, np.minimum(0.9, refused))
         s5xx = self.rng.binomial(n - s4xx, np.minimum(0.9, failed))
@@ -228,7 +250,9 @@ class World:
         luck = rng.random(total)
         refused = np.array([each.refused for each in self.consumers])[consumer]
         failed = np.array([each.failed for each in self.routes])[route]
-        status = np.where(luck < refused, np.where(luck < refused / 10, 401, 404), np.where(luck > 1 - failed, 503, 200))
+        status = np.where(
+            luck < refused, np.where(luck < refused / 10, 401, 404), np.where(luck > 1 - failed, 503, 200)
+        )
         latency = np.stack([each.latency for each in self.routes])[route, hour]
         networks = np.array([each.networks for each in self.consumers])[consumer]
         ids = np.array([each.ids for each in self.consumers])[consumer]
@@ -238,7 +262,9 @@ class World:
             "route": route,
             "status": status,
             "us": (latency * np.exp(rng.normal(0, 0.5, total))).astype(np.int64),
-            "bytes": (np.array([each.bytes for each in self.routes])[route] * np.exp(rng.normal(0, 0.8, total))).astype(np.int64),
+            "bytes": (np.array([each.bytes for each in self.routes])[route] * np.exp(rng.normal(0, 0.8, total))).astype(
+                np.int64
+            ),
             "network": consumer * 1_000 + (rng.random(total) ** 2 * networks).astype(np.int64),
             "agent": (consumer + (rng.random(total) < 0.1)) % AGENTS,
             "value": (rng.random(total) ** 2 * ids).astype(np.int64),
@@ -249,8 +275,10 @@ def write(cursor: DuckDBPyConnection, rows: Rows, plans: dict[str, str]) -> None
     """Put calls into the store, with the rollups that the collector would make of them."""
     order = np.argsort(rows["at"], kind="stable")
     cursor.register("sent", {name: column[order] for name, column in rows.items()})
-    cursor.execute("CREATE OR REPLACE TEMP TABLE plans AS SELECT unnest($1) AS name, unnest($2) AS plan",
-                   [list(plans), list(plans.values())])
+    cursor.execute(
+        "CREATE OR REPLACE TEMP TABLE plans AS SELECT unnest($1) AS name, unnest($2) AS plan",
+        [list(plans), list(plans.values())],
+    )
     cursor.execute(_CALLS)
     cursor.unregister("sent")
     since = int(rows["at"].min()) // DAY * DAY
@@ -264,13 +292,15 @@ def write(cursor: DuckDBPyConnection, rows: Rows, plans: dict[str, str]) -> None
 _PAST = """
 INSERT INTO rollup_1h (bucket, tenant, route, service, consumer, calls, s1xx, s2xx, s3xx, s4xx, s5xx, s499, refused,
                        bytes_in, bytes_out, total_us, upstream_us)
-SELECT make_timestamp("at"::BIGINT * 1000000), '', format('r{:02d}', route::BIGINT), 's', format('c{:03d}', consumer::BIGINT),
+SELECT make_timestamp("at"::BIGINT * 1000000), '', format('r{:02d}', route::BIGINT), 's',
+       format('c{:03d}', consumer::BIGINT),
        n, 0, n - s4xx - s5xx, 0, s4xx, s5xx, 0, 0, 0, bytes, n * latency, 0
 FROM cells
 """
 _LATENCIES = """
 INSERT INTO latency_1h (bucket, tenant, route, service, consumer, bin, calls)
-SELECT make_timestamp("at"::BIGINT * 1000000), '', format('r{:02d}', route::BIGINT), 's', format('c{:03d}', consumer::BIGINT),
+SELECT make_timestamp("at"::BIGINT * 1000000), '', format('r{:02d}', route::BIGINT), 's',
+       format('c{:03d}', consumer::BIGINT),
        latency_bin((latency * exp(0.5 * z))::BIGINT),
        floor(n * p + (hash("at", consumer, route, z) % 1000) / 1000.0)::UBIGINT AS calls
 FROM cells, (VALUES (-1.5, 0.14), (-0.7, 0.2), (-0.2, 0.2), (0.3, 0.2), (0.9, 0.18), (1.645, 0.04), (2.0, 0.02),

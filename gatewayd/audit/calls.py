@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple, Protocol, cast
 
 import msgspec
 
+from gatewayd.audit.frames import UNREADABLE
 from gatewayd.audit.keys import FOLDER, Signer
 from gatewayd.audit.reading import BrokenChain, Reader
 from gatewayd.audit.record import Call, Personal, Sealed, decode_call
@@ -94,7 +95,7 @@ def _chain(source: Source, name: str, since: int, until: int) -> Iterator[Record
         for number, body, ours in _records(source, path):
             try:
                 call = decode_call(body)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 source.broken(BrokenChain(name, int(path.name.partition(".")[0]), number, f"no call: {error}"))
                 continue
             if since <= call.at < until:

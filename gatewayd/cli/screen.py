@@ -116,8 +116,7 @@ def _header(frame: Frame, sort: str) -> list[RenderableType]:
     errors = total.errors / total.rps if total.rps else 0.0
     second.append(f"  5xx {errors:.1%}", "bold red" if errors >= 0.01 else "yellow" if errors else "")
     second.append(f"  p50 {duration(total.p50)}  p99 {duration(total.p99)}")
-    lags = max(now.log_lag, now.audit_lag)
-    second.append(f"  log, audit {duration(lags)} behind" if lags >= 0.001 else "  log, audit ok")
+    second.append(f"  audit lag {duration(now.audit_lag)}")
     trouble = list(_trouble(now))
     return [first, second, *([_line("; ".join(trouble), "bold red")] if trouble else [])]
 

@@ -83,10 +83,12 @@ class Watch:
         from gatewayd.cli.screen import Consumers
 
         try:
-            found = self._ask(f"/v1/stats?by=consumer&since=1m&limit={_CONSUMERS}")
+            found = self._ask(f"/v1/stats?by=consumer&from=1m&limit={_CONSUMERS}")
             return Consumers(ordered([_consumer(each) for each in found["rows"]], self.sort), "nobody called yet")
-        except (GatewaydError, KeyError, TypeError):
-            return Consumers((), "not known: the call log is not collected")
+        except GatewaydError as error:
+            return Consumers((), str(error))
+        except (KeyError, TypeError):
+            return Consumers((), "the daemon says something of consumers that this version does not know")
 
     def turn(self) -> None:
         """Order by the next measure."""

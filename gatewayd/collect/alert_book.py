@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -210,13 +210,11 @@ def _values(alert: Alert) -> list[Any]:
 def alerts(cursor: DuckDBPyConnection, condition: str, values: Iterable[Any] = ()) -> list[Alert]:
     """Alerts of the store that fulfil a condition (SQL)."""
     rows = cursor.execute(f"SELECT {_COLUMNS} FROM alerts WHERE {condition}", list(values)).fetchall()  # noqa: S608
-    return [
-        Alert(
-            row[0],
-            int(row[1]),
-            *row[2:8],
-            tuple(Contributor(**each) for each in json.loads(row[8])),
-            None if row[9] is None else int(row[9]),
-        )
-        for row in rows
-    ]
+    return [_alert(row) for row in rows]
+
+
+def _alert(row: Sequence[Any]) -> Alert:
+    identifier, at, detector, subject, severity, text, baseline, observed, listed, over = row
+    made_of = tuple(Contributor(**each) for each in json.loads(listed))
+    over = None if over is None else int(over)
+    return Alert(identifier, int(at), detector, subject, severity, text, baseline, observed, made_of, over)

@@ -50,9 +50,7 @@ class Alerting:
         self._clock = clock or SystemClock()
         self._questions = Questions(store)
         self._document = Document()
-        self._changed = False
         self._watching: Watching | None = None
-        self._cursor: duckdb.DuckDBPyConnection | None = None
         self._sender = Sender(self._open, self._clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
@@ -61,6 +59,7 @@ class Alerting:
         self._opened: Counter[tuple[str, str]] = Counter()
         self._suppressed = 0
         self._failures = 0
+        self._complaint = ""
         self._seconds = self._behind = 0.0
 
     def routes(self) -> Iterable[web.RouteDef]:
@@ -110,14 +109,12 @@ class Alerting:
         yield given_up
 
     async def apply(self, document: Document) -> None:
+        await self._stop()
         self._document = document
-        self._changed = True
         self._sender.webhooks = dict(document.alerts.webhooks)
-        if document.alerts.enabled and not self._tasks:
+        if document.alerts.enabled:
             self._over.clear()
             self._tasks = [spawn(self._look_on(), "look for alerts"), spawn(self._send_on(), "send alerts")]
-        elif not document.alerts.enabled:
-            await self._stop()
 
     async def close(self) -> None:
         await self._stop()
@@ -145,12 +142,11 @@ class Alerting:
     async def _look_on(self) -> None:
         while not self._over.is_set():
             try:
-                changes = await asyncio.to_thread(self._look)
+                self._tell(await asyncio.to_thread(self._look))
             except (GatewaydError, duckdb.Error) as error:
-                self._failures += 1
-                _log.error("alerts cannot be looked for: %s", str(error).splitlines()[0])
+                self._complain(error)
             else:
-                self._tell(changes)
+                self._complaint = ""
             await self._pause(self._over, self._document.alerts.interval)
 
     async def _send_on(self) -> None:
@@ -159,9 +155,19 @@ class Alerting:
                 try:
                     await self._sender.round()
                 except (GatewaydError, duckdb.Error) as error:
-                    _log.error("alerts cannot be sent: %s", str(error).splitlines()[0])
+                    self._complain(error)
             await self._pause(self._news, _SENDING)
             self._news.clear()
+
+    def _complain(self, error: Exception) -> None:
+        """Once for each kind of failure in a row."""
+        if self._over.is_set():
+            return
+        self._failures += 1
+        text = str(error).splitlines()[0]
+        if text != self._complaint:
+            self._complaint = text
+            _log.error("alerts cannot be looked for, or sent: %s", text)
 
     @staticmethod
     async def _pause(event: asyncio.Event, seconds: float) -> None:
@@ -172,9 +178,6 @@ class Alerting:
     def _look(self) -> list[Change]:
         """In a thread: what became of alerts. After a failure everything is set up anew."""
         began = time.monotonic()
-        if self._changed:
-            self._changed = False
-            self._let_go()
         try:
             watching = self._watching or self._set_up()
             if watching is None:
@@ -191,19 +194,18 @@ class Alerting:
         return changes
 
     def _set_up(self) -> Watching | None:
-        self._cursor = self._open()
-        if self._cursor is not None:
-            self._watching = Watching(self._cursor, self._document, self._put)
+        cursor = self._open()
+        if cursor is not None:
+            self._watching = Watching(cursor, self._document, self._put)
         return self._watching
 
     def _put(self, cursor: duckdb.DuckDBPyConnection, changes: list[Change]) -> None:
         webhooks.put(cursor, self._sender.webhooks, changes, self._clock.wall())
 
     def _let_go(self) -> None:
-        self._watching = None
-        if self._cursor is not None:
-            self._cursor.close()
-            self._cursor = None
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.close()
 
     def _open(self) -> duckdb.DuckDBPyConnection | None:
         """A cursor of the store, with the outbox in it."""
@@ -240,8 +242,8 @@ class Alerting:
         while tasks:
             _, pending = await asyncio.wait(tasks, timeout=_STOPPING)
             tasks = list(pending)
-            if self._cursor is not None and tasks:
-                self._cursor.interrupt()
+            if self._watching is not None and tasks:
+                self._watching.interrupt()
         await asyncio.to_thread(self._let_go)
 
 

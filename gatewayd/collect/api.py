@@ -42,7 +42,9 @@ class Api:
         self._parts = parts
         self._logs = LogDesk(questions, clock, idle)
         self._stats = StatsDesk(questions, clock)
-        self._export = ExportDesk(Questions(store, 1), clock)
+        exporting = Questions(store, 1)
+        self._export = ExportDesk(exporting, clock)
+        self._questions = (questions, exporting)
 
     def routes(self) -> Iterable[web.RouteDef]:
         return [web.RouteDef(each.method, each.path, _answering(each.handler), {}) for each in self._operations()]
@@ -61,6 +63,8 @@ class Api:
 
     async def close(self) -> None:
         self._logs.close()
+        for questions in self._questions:
+            await questions.close()
 
     async def describe(self, _: web.Request) -> web.Response:
         """The OpenAPI description."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: S608 - all SQL is made of constants of this project, values are parameters
 import math
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -28,10 +29,11 @@ WITH minutes AS (
     FROM (SELECT time_bucket(INTERVAL 1 MINUTE, "at") AS bucket, consumer, route FROM calls
           WHERE "at" >= $before AND "at" < $until AND status IN (401, 403)) {sets("bucket")}
 ), windows AS (
-    SELECT kind, subject, epoch(bucket)::BIGINT + 60 AS ended, sum(calls) OVER five AS calls, sum(s5xx) OVER five AS s5xx,
-           sum(s4xx) OVER five AS s4xx, sum(coalesce(denied, 0)) OVER five AS denied
+    SELECT kind, subject, epoch(bucket)::BIGINT + 60 AS ended, sum(calls) OVER five AS calls,
+           sum(s5xx) OVER five AS s5xx, sum(s4xx) OVER five AS s4xx, sum(coalesce(denied, 0)) OVER five AS denied
     FROM minutes LEFT JOIN denials USING (kind, subject, bucket)
-    WINDOW five AS (PARTITION BY kind, subject ORDER BY bucket RANGE BETWEEN INTERVAL 4 MINUTES PRECEDING AND CURRENT ROW)
+    WINDOW five AS (PARTITION BY kind, subject ORDER BY bucket
+                    RANGE BETWEEN INTERVAL 4 MINUTES PRECEDING AND CURRENT ROW)
 ), past AS (
     SELECT kind, subject, count(*) AS hours, {
     ", ".join(
@@ -51,9 +53,6 @@ SELECT ended, kind, subject, class, calls, errors, usual, worst FROM ({
 WHERE hours >= {
     KNOWN_HOURS
 } AND ended > $since AND errors >= $least AND worst IS NOT NULL ORDER BY ended, class, kind, subject
-"""
-_PAIRS = """
-SELECT consumer, route, {errors} FROM rollup_1m WHERE bucket >= $since AND bucket < $until GROUP BY ALL
 """
 
 
@@ -109,8 +108,8 @@ def _finding(ground: Ground, window: Window, score: float) -> Finding:
     share = window.errors / max(window.calls, window.errors)
     what = {"5xx": "failed (5xx)", "4xx": "were refused (4xx)", "denied": "had their credential refused (401, 403)"}
     text = (
-        f"{subject.title}: {said(window.errors)} of {said(window.calls)} calls ({share:.0%}) {what[window.name]} in the "
-        f"five minutes before {ground.calendar.local(window.at):%Y-%m-%d %H:%M %Z}; usual are {window.usual:.1%}"
+        f"{subject.title}: {said(window.errors)} of {said(window.calls)} calls ({share:.0%}) {what[window.name]} in "
+        f"the five minutes before {ground.calendar.local(window.at):%Y-%m-%d %H:%M %Z}; usual are {window.usual:.1%}"
     )
     return Finding("error_burst", subject, window.at, WINDOW, score, window.usual, share, text)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,8 +12,8 @@ from gatewayd.audit.keys import FOLDER, Signer
 from gatewayd.audit.reading import BrokenChain
 from gatewayd.audit.segments import CALLS
 from gatewayd.audit.subjects import SubjectKeys
-from gatewayd.collect import rows
 from gatewayd.collect.following import START, Follower, Position
+from gatewayd.collect.rows import Batch, Decoding
 from gatewayd.core.clock import Clock
 
 GRACE: Final = 10.0
@@ -30,12 +29,11 @@ class Piece(NamedTuple):
     """Records of one chain that stand behind one another, ready to be added."""
 
     chain: str
-    batch: rows.Batch
+    batch: Batch
     behind: Position
     """Where the chain goes on."""
     closed: float
-    """Second since the epoch before which all that is to come was called, most likely, when this was about to be
-    read."""
+    """`Chains.closed` before this was read."""
 
 
 class Figures:
@@ -70,7 +68,7 @@ class Chains:
     """All chains of calls of a state directory, read in the order of their calls as far as that is known."""
 
     def __init__(self, state: Path, signer: Signer | None, keys: SubjectKeys, clock: Clock, figures: Figures) -> None:
-        self.names = rows.Names()
+        self.decoding = Decoding(keys.open)
         self._folder = state / FOLDER
         self._signer = signer
         self._keys = keys
@@ -84,7 +82,7 @@ class Chains:
         """Begin at these positions, chains that are not among them at their first segment."""
         self.close()
         self._positions = positions
-        self.names = rows.Names()
+        self.decoding = Decoding(self._keys.open)
 
     def close(self) -> None:
         """Let go of all files."""
@@ -93,19 +91,15 @@ class Chains:
             chain.follower.close()
         self._chains = {}
 
-    def pieces(self) -> Iterator[Piece | float]:
-        """What is read, without end; where there is nothing, the second before which everything was read."""
-        while True:
-            self._find()
-            self._measure()
-            closed = self.closed()
-            for chain in sorted(self._chains.values(), key=lambda chain: chain.at):
-                piece = self._read(chain, closed)
-                if piece is not None:
-                    yield piece
-                    break
-            else:
-                yield self.closed()
+    def read(self) -> Piece | None:
+        """What comes next, of the chain that is behind most; None while there is nothing. Raises what opens seals."""
+        self._find()
+        self._measure()
+        for chain in sorted(self._chains.values(), key=lambda chain: chain.at):
+            piece = self._read(chain)
+            if piece is not None:
+                return piece
+        return None
 
     def closed(self) -> float:
         """Second since the epoch before which all calls were read, save late ones."""
@@ -119,8 +113,8 @@ class Chains:
                 follower = Follower(folder, self._signer, self._positions.get(folder.name, START))
                 self._chains[folder.name] = _Chain(follower)
 
-    def _read(self, chain: _Chain, closed: float) -> Piece | None:
-        now = self._clock.monotonic()
+    def _read(self, chain: _Chain) -> Piece | None:
+        now, closed = self._clock.monotonic(), self.closed()
         if now < chain.retry:
             return None
         chain.idle = True
@@ -141,8 +135,8 @@ class Chains:
         if found is None:
             return None
         self._keys.refresh()
-        batch = rows.batch(found.bodies, found.numbers, self.names, self._keys.open)
-        if len(batch.place):
+        batch = self.decoding.batch(found.bodies, found.numbers)
+        if batch.count:
             chain.at = float(batch.lines["at"][-1].astype(np.int64)) / 1e6
         chain.idle = False
         return Piece(chain.follower.name, batch, chain.follower.position, closed)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -68,7 +69,7 @@ class Collector:
                 now.failures + now.unread + past.failures + past.unread,
             ),
             ("store_failures", "Failed attempts to open the store.", store.failures),
-            ("cpu_seconds", "CPU time of the collector's threads.", now.cpu + past.cpu),
+            ("cpu_seconds", "CPU time of collecting.", now.cpu + past.cpu),
         )
         for name, text, value in counters:
             yield CounterMetricFamily(f"gatewayd_collector_{name}", text, value)
@@ -160,6 +161,8 @@ class _Work(threading.Thread):
             self.well = False
             self.figures.failures += 1
             self._failed += 1
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+                self._store.close()  # it is of no use any more, and read from the disk again
             _log.error("the collector failed: %s: %s", type(error).__name__, error, exc_info=self._failed == 1)
             return min(float(self.config.interval) * 2.0 ** min(self._failed, 10), LONGEST_WAIT)
         self.well = True
@@ -170,7 +173,7 @@ class _Work(threading.Thread):
         if self._ingest is None:
             self._ingest = Ingest(self._store, self.state, self._signer(), self._clock, self.figures)
         more = self._ingest.step(self.config)
-        self.figures.cpu = time.thread_time() + self._ingest.reader_cpu()
+        self.figures.cpu = time.thread_time() + self._ingest.commit_cpu()
         return more
 
     def _signer(self) -> Signer | None:

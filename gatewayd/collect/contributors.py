@@ -1,4 +1,4 @@
-"""What an excess is made of: the routes, consumers, codes and addresses behind a finding; and which finding says it best.
+"""What an excess is made of, the routes, consumers, codes and addresses behind it; and which finding says it best.
 
 An outage of one route is seen at the route, at each of its consumers and in all traffic, and is one thing to be told
 of. So of findings at the same time the narrowest is kept that explains the others.
@@ -6,12 +6,25 @@ of. So of findings at the same time the narrowest is kept that explains the othe
 
 from __future__ import annotations
 
+# ruff: noqa: S608 - all SQL is made of constants of this project, values are parameters
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import duckdb
+
 from gatewayd.collect.baselines import DAY, HOUR
-from gatewayd.collect.finding import ADDRESS, CONSUMER, CREDENTIAL, GATEWAY, ROUTE, Contributor, Finding, Subject
+from gatewayd.collect.finding import (
+    ADDRESS,
+    CONSUMER,
+    CREDENTIAL,
+    GATEWAY,
+    NETWORK,
+    ROUTE,
+    Contributor,
+    Finding,
+    Subject,
+)
 from gatewayd.collect.ground import Ground
 from gatewayd.collect.usual import stamp
 
@@ -46,17 +59,13 @@ _MEASURES = {
     "enumeration": _Measure("", "1"),
     "sharing": _Measure("", "1"),
 }
-_NETWORK = (
-    "CASE WHEN contains(client, ':') THEN array_to_string(string_split(client, ':')[1:3], ':') "
-    "ELSE regexp_replace(client, '\\.[0-9]+$', '') END"
-)
 _COLUMNS = {
     ROUTE: "route",
     CONSUMER: "consumer",
     CREDENTIAL: "consumer || '/' || credential",
     "code": "CASE WHEN code = '' THEN status::VARCHAR ELSE status::VARCHAR || ' ' || code END",
     ADDRESS: "client",
-    "network": _NETWORK,
+    "network": NETWORK,
     "agent": "agent",
 }
 _ASKED = {
@@ -142,14 +151,17 @@ def _excess(
     times = " OR ".join(f"{source.time} >= $s{n} AND {source.time} < $u{n}" for n in range(len(stretches)))
     length = sum(until - since for since, until in past)
     query = (
-        f"SELECT {column} AS name, sum({source.measure}) FILTER ({source.time} >= $s0 AND {source.time} < $u0), "  # noqa: S608
+        f"SELECT {column} AS name, sum({source.measure}) FILTER ({source.time} >= $s0 AND {source.time} < $u0), "
         f"sum({source.measure}) FILTER (NOT ({source.time} >= $s0 AND {source.time} < $u0)) * $part "
         f"FROM {source.table} WHERE ({times}) AND {condition} GROUP BY 1"
     )
     bounds = {f"s{n}": stamp(since) for n, (since, _) in enumerate(stretches)}
     bounds |= {f"u{n}": stamp(until) for n, (_, until) in enumerate(stretches)}
     parameters = {**bounds, **values, "part": finding.seconds / length if length else 0.0}
-    rows = ground.cursor.execute(query, parameters).fetchall()
+    try:
+        rows = ground.aside.execute(query, parameters).fetchall()
+    except duckdb.OutOfMemoryException:  # too many addresses, say: an alert that does not name them is better than none
+        return []
     return [(name, float(observed or 0), float(usual or 0)) for name, observed, usual in rows]
 
 
@@ -194,7 +206,7 @@ def _pairs(ground: Ground, finding: Finding) -> Pairs:
 
 
 def explained_by(findings: Collection[Finding], pairs: Pairs) -> set[Subject]:
-    """The subjects of findings that others say better: a route's by one consumer, a consumer's by routes, all by some."""
+    """Subjects that others say better: a route that is one consumer's, a consumer that is some routes', all traffic."""
     of_kind = {
         kind: {each.subject.name for each in findings if each.subject.kind == kind} for kind in (CONSUMER, ROUTE)
     }

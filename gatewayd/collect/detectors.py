@@ -5,41 +5,60 @@ Each is handed the ground and a stretch of time that is over, and says what it f
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+# ruff: noqa: S608 - all SQL is made of constants of this project, values are parameters
+from typing import NamedTuple
 
 from gatewayd.collect.baselines import DAY, HOUR, SLOTS
-from gatewayd.collect.finding import ADDRESS, CONSUMER, CREDENTIAL, WARM, Finding, Subject, said
+from gatewayd.collect.finding import ADDRESS, CONSUMER, CREDENTIAL, NETWORK, WARM, Finding, Subject, said
 from gatewayd.collect.ground import Ground
 from gatewayd.collect.peaks import HOLD_OFF, NEAR
 from gatewayd.collect.seasonal import when
 from gatewayd.collect.usual import stamp
+from gatewayd.config.alerts import Sharing
 
 MINUTE, TOGETHER = 60, 600
 """Seconds of a window of enumeration, and of credential sharing."""
 QUIET = 20
 """Off hours: a consumer made at most this part of the calls in any week at, or within an hour of, that hour."""
-REGULAR = 0.7
-"""Share of a consumer's hours that are the same every other week at least: who has no regular hours has no off hours."""
-_DISTINCT = """
-SELECT epoch(minute)::BIGINT AS began, grouping(minute, operation, consumer, credential, client) AS grouped, operation,
-       coalesce(consumer, '') AS consumer, coalesce(credential, ''), coalesce(client, ''), count(DISTINCT "values") AS ids,
-       count(DISTINCT consumer) AS consumers, min(consumer) = '' AS nobody
-FROM (SELECT time_bucket(INTERVAL 1 MINUTE, "at") AS minute, operation, consumer, credential, client, "values" FROM calls
-      WHERE "at" >= $since AND "at" < $until AND "values" <> '')
-GROUP BY GROUPING SETS ((minute, operation, consumer), (minute, operation, consumer, credential),
-                        (minute, operation, client))
-HAVING ids >= $least AND (client IS NULL OR consumers > 2 OR nobody) ORDER BY began, grouped DESC, ids DESC, operation, consumer
-"""
-_BY = {0b011: CONSUMER, 0b001: CREDENTIAL, 0b110: ADDRESS}
-"""What a row is grouped by, from the bits of `grouping`."""
-_PLACES = """
-SELECT epoch(began)::BIGINT AS began, consumer, credential, count(DISTINCT network) AS networks, count(DISTINCT agent) AS agents
-FROM (SELECT time_bucket(INTERVAL 10 MINUTE, "at") AS began, consumer, credential, agent,
-             CASE WHEN contains(client, ':') THEN array_to_string(string_split(client, ':')[1:3], ':')
-                  ELSE regexp_replace(client, '\\.[0-9]+$', '') END AS network
-      FROM calls WHERE "at" >= $since AND "at" < $until AND credential <> '' AND client <> '')
-GROUP BY ALL HAVING networks >= $networks OR agents >= $agents ORDER BY began, consumer, credential
-"""
+REGULAR = 0.6
+"""Share of a consumer's calls that come at the same hours every week: who has no regular hours has no off hours."""
+_MOST = 1_000
+"""Of a stretch, what had most: further ones are not looked at."""
+
+
+def _distinct(seconds: int, keys: str, value: str, condition: str) -> str:
+    """A query for how many different values there were of each combination of keys, in stretches of so many seconds.
+
+    Rows of `began`, the keys, the number, of how many consumers, whether of nobody known. What has many is found by
+    hashes alone, and named afterwards: millions of calls are looked at in a few MiB.
+    """
+    began = f'time_bucket(INTERVAL {seconds} SECOND, "at")'
+    calls = f'FROM calls WHERE "at" >= $since AND "at" < $until AND {condition}'
+    return f"""
+        WITH many AS (
+            SELECT g, count(*) AS number FROM (SELECT DISTINCT hash({began}, {keys}) AS g, hash({value}) AS v {calls})
+            GROUP BY g HAVING number >= $least ORDER BY number DESC, g LIMIT {_MOST}
+        ), named AS (
+            SELECT DISTINCT hash({began}, {keys}) AS g, {began} AS began, {keys}, consumer AS who {calls}
+        )
+        SELECT epoch(any_value(began))::BIGINT AS began, {", ".join(f"any_value({key})" for key in keys.split(", "))},
+               any_value(number)::BIGINT AS number, count(*) > 2 OR min(who) = ''
+        FROM named SEMI JOIN many USING (g) JOIN many USING (g) GROUP BY g ORDER BY began, number DESC, g
+    """
+
+
+_ASKED = {
+    kind: _distinct(MINUTE, f"operation, {keys}", '"values"', f"\"values\" <> '' AND {condition}")
+    for kind, keys, condition in (
+        (CONSUMER, "consumer", "consumer <> ''"),
+        (CREDENTIAL, "consumer, credential", "consumer <> '' AND credential <> ''"),
+        (ADDRESS, "client", "client <> ''"),
+    )
+}
+_PLACES = {
+    name: _distinct(TOGETHER, "consumer, credential", value, "credential <> '' AND client <> ''")
+    for name, value in (("networks", NETWORK), ("agents", "agent"))
+}
 _OFF_HOURS = """
 WITH present AS (
     SELECT subject, calls FROM usual_1h JOIN regular USING (subject)
@@ -59,25 +78,25 @@ class _Asked(NamedTuple):
     at: int
     kind: str
     operation: str
-    consumer: str
-    credential: str
-    client: str
+    name: str
+    """A consumer; a consumer and its credential, with a slash; an address."""
     ids: int
+
+    @property
+    def consumer(self) -> str:
+        """Whose it is, if that is known."""
+        return "" if self.kind == ADDRESS else self.name.partition("/")[0]
 
     @property
     def past(self) -> str:
         """Whose past it is compared with: addresses come and go, so theirs is that of all on the operation."""
-        name = {CONSUMER: self.consumer, CREDENTIAL: f"{self.consumer}/{self.credential}"}.get(self.kind, "")
-        return f"{self.kind}:{name} {self.operation}"
+        return f"{self.kind}:{'' if self.kind == ADDRESS else self.name} {self.operation}"
 
 
 def enumeration(ground: Ground, since: int, until: int) -> list[Finding]:
     """Many different path values in one minute on one operation, by consumer, by credential and by address."""
     config = ground.document.alerts.enumeration
-    query = {"since": stamp(since), "until": stamp(until), "least": max(2, config.distinct * NEAR)}
-    found = ground.cursor.execute(_DISTINCT, query).fetchall()
-    asked = [_Asked(at, _BY[by], *rest[:5]) for at, by, *rest in found]
-    asked = [each for each in asked if each.consumer or (each.kind == ADDRESS and each.client)]
+    asked = _asked(ground, since, until, max(2, config.distinct * NEAR))
     begun = ground.peaks.since("enumeration", since)
     usual = ground.peaks.usual("enumeration", {each.past for each in asked}, since)
     ground.peaks.note("enumeration", ((each.past, each.at, each.ids) for each in asked))
@@ -91,18 +110,33 @@ def enumeration(ground: Ground, since: int, until: int) -> list[Finding]:
     return findings
 
 
+def _asked(ground: Ground, since: int, until: int, least: float) -> list[_Asked]:
+    """By minutes; consumers come before their credentials, and both before addresses.
+
+    An address of one or two consumers is theirs, and known as such; one of many, or of nobody, is looked at.
+    """
+    query = {"since": stamp(since), "until": stamp(until), "least": least}
+    found = []
+    for kind, text in _ASKED.items():
+        for at, operation, *names, ids, apart in ground.cursor.execute(text, query).fetchall():
+            if kind != ADDRESS or apart:
+                found.append(_Asked(at, kind, operation, "/".join(names), ids))
+    return sorted(found, key=lambda each: each.at)
+
+
 def _explained(each: _Asked, findings: list[Finding]) -> bool:
     """Whether one found before in the same minute asked for most of it: a consumer's credential, its address."""
     return any(
         found.at == each.at + MINUTE and found.subject.about == each.operation and found.observed * 2 >= each.ids
         for found in findings
-        if each.kind == ADDRESS or found.subject == Subject(CONSUMER, each.consumer, each.operation)
+        if (each.kind == ADDRESS and found.subject.kind != ADDRESS)
+        or found.subject == Subject(CONSUMER, each.consumer, each.operation)
     )
 
 
 def _enumerated(ground: Ground, each: _Asked, past: float, score: float) -> Finding:
-    names = {CONSUMER: each.consumer, CREDENTIAL: f"{each.consumer}/{each.credential}"}
-    subject = Subject(each.kind, names.get(each.kind) or ground.veil(each.client), each.operation)
+    name = ground.veil(each.name) if each.kind == ADDRESS else each.name
+    subject = Subject(each.kind, name, each.operation)
     at = ground.calendar.local(each.at)
     text = (
         f"{subject.title} asked for {each.ids} different {each.operation} within the minute of {at:%Y-%m-%d %H:%M %Z}; "
@@ -115,43 +149,57 @@ def sharing(ground: Ground, since: int, until: int) -> list[Finding]:
     """One credential from many networks or programs, in the stretches of ten minutes that end in the given time."""
     config = ground.document.alerts.sharing
     since, until = since // TOGETHER * TOGETHER, until // TOGETHER * TOGETHER
-    least = {"networks": max(2, config.networks * NEAR), "agents": max(2, config.agents * NEAR)}
     if since == until:
         return []
-    found = ground.cursor.execute(_PLACES, {"since": stamp(since), "until": stamp(until), **least}).fetchall()
+    found = _places(ground, since, until, config)
     begun = ground.peaks.since("sharing", since)
-    usual = ground.peaks.usual("sharing", {f"{each[1]}/{each[2]} {kind}" for each in found for kind in _KINDS}, since)
-    places = [(f"{each[1]}/{each[2]} {kind}", each[0], each[at]) for each in found for kind, at in _KINDS.items()]
-    ground.peaks.note("sharing", places)
+    keys = {place: [f"{place.consumer}/{place.credential} {kind}" for kind in _PLACES] for place in found}
+    usual = ground.peaks.usual("sharing", {key for several in keys.values() for key in several}, since)
+    counted = [(key, place.at, count) for place in found for key, count in zip(keys[place], found[place], strict=True)]
+    ground.peaks.note("sharing", [each for each in counted if each[2]])
     findings = []
-    for at, consumer, credential, *counts in found:
-        if at - begun < HOLD_OFF or ground.age(consumer, at) < HOLD_OFF:
-            continue
-        past = [usual.get(f"{consumer}/{credential} {kind}", 0.0) for kind in _KINDS]
-        enough = [max(floor, config.times * most) for floor, most in zip(_floors(config), past, strict=True)]
-        scores = [count / most for count, most in zip(counts, enough, strict=True)]
-        best = scores.index(max(scores))
-        if scores[best] >= WARM:
-            shown = ground.calendar.local(at)
-            text = (
-                f"credential {credential} of consumer {consumer} was used from {counts[0]} networks with {counts[1]} "
-                f"programs within the ten minutes from {shown:%Y-%m-%d %H:%M %Z}; its most in four weeks are "
-                f"{said(past[0])} and {said(past[1])}, the worst day left out"
-            )
-            subject = Subject(CREDENTIAL, f"{consumer}/{credential}")
-            observed = float(counts[best])
-            findings.append(
-                Finding("sharing", subject, at + TOGETHER, TOGETHER, scores[best], past[best], observed, text)
-            )
-    return findings
+    for place, counts in sorted(found.items()):
+        if place.at - begun >= HOLD_OFF and ground.age(place.consumer, place.at) >= HOLD_OFF:
+            past = [usual.get(key, 0.0) for key in keys[place]]
+            findings.append(_shared(ground, place, counts, past, config))
+    return [each for each in findings if each.score >= WARM]
 
 
-_KINDS = {"networks": 3, "agents": 4}
-"""What is counted, and where it stands in a row."""
+class _Place(NamedTuple):
+    """Ten minutes of a credential."""
+
+    at: int
+    consumer: str
+    credential: str
 
 
-def _floors(config: Any) -> tuple[int, int]:
-    return config.networks, config.agents
+def _places(ground: Ground, since: int, until: int, config: Sharing) -> dict[_Place, list[int]]:
+    """Numbers of networks and of programs; 0 where they are far from too many."""
+    found: dict[_Place, list[int]] = {}
+    for index, (text, enough) in enumerate(zip(_PLACES.values(), (config.networks, config.agents), strict=True)):
+        query = {"since": stamp(since), "until": stamp(until), "least": max(2, enough * NEAR)}
+        for at, consumer, credential, count, _ in ground.cursor.execute(text, query).fetchall():
+            found.setdefault(_Place(at, consumer, credential), [0, 0])[index] = count
+    return found
+
+
+def _shared(ground: Ground, place: _Place, counts: list[int], past: list[float], config: Sharing) -> Finding:
+    floors = (config.networks, config.agents)
+    enough = [max(floor, config.times * most) for floor, most in zip(floors, past, strict=True)]
+    scores = [count / most for count, most in zip(counts, enough, strict=True)]
+    best = scores.index(max(scores))
+    what = " and ".join(f"{count} {name}" for name, count in zip(_NAMES, counts, strict=True) if count)
+    text = (
+        f"credential {place.credential} of consumer {place.consumer} was used from {what} within the ten minutes from "
+        f"{ground.calendar.local(place.at):%Y-%m-%d %H:%M %Z}; its most in four weeks are {said(past[0])} and "
+        f"{said(past[1])}, the worst day left out"
+    )
+    subject = Subject(CREDENTIAL, f"{place.consumer}/{place.credential}")
+    at = place.at + TOGETHER
+    return Finding("sharing", subject, at, TOGETHER, scores[best], past[best], float(counts[best]), text)
+
+
+_NAMES = ("networks", "programs")
 
 
 def off_hours(ground: Ground, hour: int) -> list[Finding]:

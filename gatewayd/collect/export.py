@@ -21,7 +21,7 @@ from gatewayd.core.state import make_folder
 from gatewayd.errors import GatewaydError
 
 Format = Literal["parquet", "csv", "ndjson"]
-FORMATS: Final[dict[str, str]] = {
+FORMATS: Final[dict[Format, str]] = {
     "parquet": "application/vnd.apache.parquet",
     "csv": "text/csv; charset=utf-8; header=present",
     "ndjson": "application/x-ndjson",

@@ -58,7 +58,7 @@ class ExportDesk:
     async def send(self, request: web.Request) -> web.StreamResponse:
         """The file as the reply's body."""
         values = read_all(_COMMON, request.query.items())
-        kind = values["format"] or "parquet"
+        kind: export.Format = values["format"] or "parquet"
         with export.part_of(self._folder()) as part:
             await self._export(values, kind, part)
             file = part.open("rb")
@@ -79,8 +79,7 @@ class ExportDesk:
         values = read_all(_NAMED, await _body(request))
         if values["name"] is None:
             raise BadParameters([Fault("name", "is missing")])
-        suffix = values["name"].rpartition(".")[2]
-        kind = values["format"] or (suffix if suffix in export.FORMATS else "parquet")
+        kind: export.Format = values["format"] or _kind_of(values["name"])
         with export.part_of(self._folder()) as part:
             rows = await self._export(values, kind, part)
             path = await asyncio.to_thread(export.keep, part, values["name"])
@@ -95,6 +94,12 @@ class ExportDesk:
         if self.folder is None:
             raise StateError("there is no state directory to write exports to")
         return self.folder
+
+
+def _kind_of(name: str) -> export.Format:
+    """By the end of a file's name, if that says one."""
+    suffix = name.rpartition(".")[2]
+    return next((kind for kind in export.FORMATS if kind == suffix), "parquet")
 
 
 async def _body(request: web.Request) -> list[tuple[str, str]]:

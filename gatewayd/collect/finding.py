@@ -13,6 +13,11 @@ WARM = 0.5
 
 CONSUMER, ROUTE, GATEWAY, CREDENTIAL, ADDRESS = "consumer", "route", "gateway", "credential", "address"
 """Kinds of subjects."""
+NETWORK = (
+    "CASE WHEN contains(client, ':') THEN array_to_string(string_split(client, ':')[1:3], ':') "
+    "ELSE regexp_replace(client, '\\.[0-9]+$', '') END"
+)
+"""SQL for the network of a call: an IPv4 /24, an IPv6 /48."""
 
 
 class Subject(NamedTuple):

@@ -153,7 +153,8 @@ class Follower:
             if reader is None:
                 continue  # cut off within its opening, by a crash; or that is just being written
             if not self._goes_on(number):
-                if number != numbers[0] or number == at.segment + 1 or reader.opening.records < at.records:
+                gone = number > at.segment + 1 or self._reader is None  # what stood before it
+                if not gone or number != numbers[0] or reader.opening.records < at.records:
                     raise self._broken(number, "the segment does not go on from the one before it")
                 self._skip(number, reader.opening.records - at.records)
             return number, reader

@@ -47,6 +47,8 @@ class Ground:
     calendar: Calendar
     usual: Usual
     peaks: Peaks
+    aside: DuckDBPyConnection
+    """Another cursor, for what may fail without harm: an error within a transaction is the end of it."""
     veil: Veil = field(default_factory=Veil)
     _first: LRUCache[str, float] = field(default_factory=lambda: LRUCache(10_000))
 

@@ -4,15 +4,17 @@ A transaction adds rows, sums, and the positions behind the records they came fr
 again. Where reading goes on is decided by positions in the store alone, never by what is remembered of an attempt that
 failed.
 
-While DuckDB works on one piece, a second thread reads, checks and decodes the next.
+While DuckDB commits, which needs no Python, the next records are read and decoded. The rest of its work is not done
+beside that: it asks for the interpreter's lock for each column of texts, and would wait for it each time.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +23,7 @@ import numpy as np
 
 from gatewayd.audit.keys import Signer
 from gatewayd.audit.subjects import SubjectKeys
-from gatewayd.collect import retention, rollups, rows
+from gatewayd.collect import retention, rollups
 from gatewayd.collect.chains import Chains, Figures, Piece
 from gatewayd.collect.erasing import Erasing
 from gatewayd.collect.following import Position
@@ -34,8 +36,10 @@ TRANSACTION: Final = 30_000
 """Rows after which a transaction ends. DuckDB keeps them in memory until then."""
 EXPIRE_EVERY: Final = 60.0
 """Seconds between two looks for what is too old."""
-NAMES: Final = 200_000
-"""Names for rollups that are kept in memory before they are forgotten."""
+AHEAD: Final = 6
+"""Pieces that are read ahead of the transaction they belong to."""
+REMEMBERED: Final = 50_000
+"""What decoding may remember before it begins anew: half a kilobyte each."""
 _SAVE: Final = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)"
 
 
@@ -49,10 +53,10 @@ class Ingest:
         self._keys = SubjectKeys(state)
         self._chains = Chains(state, signer, self._keys, clock, self.figures)
         self._erasing = Erasing(state)
-        self._reader = ThreadPoolExecutor(1, "collector reader", self._reader_begins)
-        self._reader_clock = -1
         self._cursor: duckdb.DuckDBPyConnection | None = None
-        self._coming: Future[Piece | float] | None = None
+        self._ahead: deque[Piece] = deque()
+        self._committer = ThreadPoolExecutor(1, "collector commit", self._commit_begins)
+        self._commit_clock: int | None = None
         self._expired = -EXPIRE_EVERY
 
     def step(self, config: Config) -> bool:
@@ -72,21 +76,21 @@ class Ingest:
         if cursor is not None:
             cursor.interrupt()
 
-    def reader_cpu(self) -> float:
-        """CPU seconds of the thread that reads."""
-        return 0.0 if self._reader_clock == -1 else time.clock_gettime(self._reader_clock)
+    def commit_cpu(self) -> float:
+        """CPU seconds of the thread that commits, which is not the caller's."""
+        return 0.0 if self._commit_clock is None else time.clock_gettime(self._commit_clock)
 
     def close(self) -> None:
         """Let go of everything."""
         self._reset()
-        self._reader.shutdown()
-        self._reader_clock = -1
+        self._committer.shutdown()
+        self._commit_clock = None
 
-    def _reader_begins(self) -> None:
-        self._reader_clock = time.pthread_getcpuclockid(threading.get_ident())
+    def _commit_begins(self) -> None:
+        self._commit_clock = time.pthread_getcpuclockid(threading.get_ident())
 
     def _step(self, config: Config) -> bool:
-        if self._cursor is None or len(self._chains.names) > NAMES:
+        if self._cursor is None or len(self._chains.decoding) > REMEMBERED:
             self._begin()
         cursor = self._cursor
         assert cursor is not None
@@ -94,37 +98,45 @@ class Ingest:
             self._begin()  # what was read ahead may hold what is to be erased
             self._erasing.erase(cursor)
         first = self._next()
-        closed = self._add(cursor, first) if isinstance(first, Piece) else first
+        if first is not None:
+            self._add(cursor, first)
+        closed = self._ahead[0].closed if self._ahead else self._chains.closed()
         worked = rollups.cascade(cursor, closed)
-        return self._expire(cursor, config) or worked or isinstance(first, Piece)
+        return self._expire(cursor, config) or worked or first is not None
 
-    def _add(self, cursor: duckdb.DuckDBPyConnection, piece: Piece) -> float:
-        """One transaction, of this piece and what comes behind it. Returns until when everything is there."""
+    def _next(self) -> Piece | None:
+        return self._ahead.popleft() if self._ahead else self._chains.read()
+
+    def _add(self, cursor: duckdb.DuckDBPyConnection, first: Piece) -> None:
+        """One transaction, of this piece and what comes behind it."""
         positions: dict[str, Position] = {}
         added: list[Numbers] = []
-        count = 0
+        count = unreadable = 0
+        decoding = self._chains.decoding
+        piece: Piece | None = first
         cursor.begin()
-        while True:
-            rows.insert(cursor, piece.chain, piece.batch)
+        while piece is not None:
+            decoding.insert(cursor, piece.chain, piece.batch)
             added.append(rollups.numbers(piece.batch))
             positions[piece.chain] = piece.behind
-            count += len(piece.batch.place)
-            self.figures.unreadable += piece.batch.unreadable
-            closed = piece.closed
-            if count >= TRANSACTION:
-                break
-            more = self._next()
-            if not isinstance(more, Piece):
-                closed = more
-                break
-            piece = more
-        if count:
-            rollups.write(cursor, _joined(added), self._chains.names)
+            count += piece.batch.count
+            unreadable += piece.batch.unreadable
+            piece = self._next() if count < TRANSACTION else None
+        rollups.write(cursor, _joined(added), decoding)
         for chain, position in positions.items():
             cursor.execute(_SAVE, [chain, *position])
-        cursor.commit()
+        self._commit(cursor)
         self.figures.records += count
-        return closed
+        self.figures.unreadable += unreadable
+
+    def _commit(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        committing = self._committer.submit(cursor.commit)
+        while len(self._ahead) < AHEAD and not committing.done():
+            piece = self._chains.read()
+            if piece is None:
+                break
+            self._ahead.append(piece)
+        committing.result()
 
     def _expire(self, cursor: duckdb.DuckDBPyConnection, config: Config) -> bool:
         now = self._clock.monotonic()
@@ -135,31 +147,17 @@ class Ingest:
         self._expired = now
         return False
 
-    def _next(self) -> Piece | float:
-        """What comes next; and what comes behind that is begun to be read."""
-        coming = self._coming or self._reader.submit(next, self._pieces)
-        self._coming = None
-        found = coming.result()
-        if isinstance(found, Piece):
-            self._coming = self._reader.submit(next, self._pieces)
-        return found
-
     def _begin(self) -> None:
         """Go on from the positions of the store."""
-        self._stop_reading()
+        self._ahead.clear()
         if self._cursor is None:
             self._cursor = self._store.cursor()
+            self._cursor.execute("SET pandas_analyze_sample = 0")  # columns of objects are texts, without looking
         found = self._cursor.execute("FROM positions").fetchall()
         self._chains.start({chain: Position(*rest) for chain, *rest in found})
-        self._pieces = self._chains.pieces()
-
-    def _stop_reading(self) -> None:
-        if self._coming is not None:
-            self._coming.exception()  # once it has ended
-            self._coming = None
 
     def _reset(self) -> None:
-        self._stop_reading()
+        self._ahead.clear()
         self._chains.close()
         if self._cursor is not None:
             self._cursor.close()  # a transaction under way is undone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -83,9 +84,10 @@ def template(path: str) -> str:
 def document(parts: Iterable[Part]) -> dict[str, Any]:
     """The description of all that the parts answer."""
     found: dict[str, Any] = {}
+    schemas = components()
     for part in parts:
         for path, item in part.operations().items():
-            found.setdefault(path, {}).update(item)
+            found.setdefault(path, {}).update(_hoisted(item, schemas))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -95,8 +97,45 @@ def document(parts: Iterable[Part]) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": dict(sorted(found.items())),
-        "components": {"schemas": components()},
+        "components": {"schemas": schemas},
     }
+
+
+def _hoisted(item: Any, schemas: dict[str, Any]) -> Any:
+    """`item` with the `$defs` of its schemas among `schemas`: within an OpenAPI document they would not be found."""
+    definitions: dict[str, Any] = {}
+    _take_definitions(item, definitions)
+    names = {name: _free_name(name, schemas) for name in definitions}
+    schemas |= {names[name]: _renamed(schema, names) for name, schema in definitions.items()}
+    return _renamed(item, names)
+
+
+def _take_definitions(value: Any, found: dict[str, Any]) -> None:
+    for each in _members(value):
+        _take_definitions(each, found)
+    if isinstance(value, dict):
+        found |= value.get("$defs", {})
+
+
+def _free_name(name: str, schemas: Mapping[str, Any]) -> str:
+    """A name that no other schema has."""
+    others = (f"{name}{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], others) if each not in schemas)
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """`value` without `$defs`, with references to where they went."""
+    if isinstance(value, list):
+        return [_renamed(each, names) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: _renamed(each, names) for name, each in value.items() if name != "$defs"}
+    local = str(found.get("$ref", "")).removeprefix("#/$defs/")
+    return {**found, **reference(names[local])} if local in names else found
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def differences(parts: Iterable[Part]) -> list[str]:

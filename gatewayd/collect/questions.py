@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import duckdb
 
@@ -42,13 +42,15 @@ class Questions:
     def __init__(self, store: Callable[[], Cursors | None], at_once: int = AT_ONCE) -> None:
         self._store = store
         self._turns = asyncio.Semaphore(at_once)
+        self._running: dict[asyncio.Future[Any], _Question[Any]] = {}
+        self._closed = False
 
     async def ask(self, question: Callable[[duckdb.DuckDBPyConnection], T], longest: float = LONGEST) -> T:
         """What `question` finds, asked in a thread; everything it reads is of one moment.
 
         Raises `Unanswered` if there is no store, too much is asked at once, or it takes more than `longest` seconds.
         """
-        store = self._store()
+        store = None if self._closed else self._store()
         if store is None:
             raise Unanswered("no calls are collected: the collector is off, or has not started yet")
         try:
@@ -61,6 +63,7 @@ class Questions:
     async def _answer(self, question: _Question[T], longest: float) -> T:
         """The turn ends with the thread, not with our waiting: who goes away must not make room for more."""
         answering = asyncio.get_running_loop().run_in_executor(None, question.answer)
+        self._running[answering] = question
         answering.add_done_callback(self._over)
         try:
             await asyncio.wait([answering], timeout=longest)
@@ -71,7 +74,13 @@ class Questions:
             raise Unanswered(f"no answer within {longest:g} seconds: ask about a shorter period, or about less of it")
         return answering.result()
 
+    async def close(self) -> None:
+        """Have no more answers: returns when nothing of the store is used any more."""
+        self._closed = True
+        await asyncio.gather(*(_stop(question, answering) for answering, question in self._running.items()))
+
     def _over(self, answering: asyncio.Future[T]) -> None:
+        del self._running[answering]
         self._turns.release()
         if not answering.cancelled():
             answering.exception()  # has been seen, even if nobody waits for it any more

@@ -34,10 +34,13 @@ _USED = """
 SELECT consumer, route, sum(calls)::DOUBLE - sum(refused) - CASE WHEN $success THEN sum(s5xx) ELSE 0 END
 FROM rollup_1h WHERE bucket >= $since AND bucket < $until AND consumer <> '' GROUP BY ALL
 """
-_PLANS = """SELECT consumer, arg_max(plan, "at") FROM calls WHERE "at" >= $since AND "at" < $until AND consumer <> '' GROUP BY 1"""
+_PLANS = """
+SELECT consumer, arg_max(plan, "at") FROM calls WHERE "at" >= $since AND "at" < $until AND consumer <> '' GROUP BY 1
+"""
 _DEMAND = """
-SELECT epoch(bucket)::BIGINT, route, sum(calls)::DOUBLE - sum(refused)
-FROM rollup_1h WHERE consumer = $consumer AND bucket >= $since AND bucket < $until GROUP BY ALL
+SELECT epoch(bucket)::BIGINT AS hour, sum((calls::DOUBLE - refused) * cost)
+FROM rollup_1h JOIN (SELECT unnest($routes) AS route, unnest($costs) AS cost) USING (route)
+WHERE consumer = $consumer AND bucket >= $since AND bucket < $until GROUP BY ALL
 """
 _REFUSED = """
 SELECT consumer, verdicts, count(*) FROM calls
@@ -66,9 +69,9 @@ class Quota(NamedTuple):
     costs: Mapping[str, Mapping[str, int]]
     """What a call uses, by plan and route; "": for consumers of any plan."""
 
-    def cost(self, plan: str, route: str) -> int:
-        """What a call of `route` by a consumer on `plan` uses."""
-        return self.costs.get(plan, self.costs[""]).get(route, 0)
+    def of_plan(self, plan: str) -> Mapping[str, int]:
+        """What calls by a consumer on `plan` use, by route."""
+        return self.costs.get(plan, self.costs[""])
 
 
 def quotas(document: Document) -> list[Quota]:
@@ -95,7 +98,7 @@ def _costs(document: Document, instance: str, table: _Table, plan: str) -> dict[
 
 
 def exhausted_at(limit: float, used: float, now: int, end: int, demand: Callable[[int], float]) -> int | None:
-    """The second at which `used` reaches `limit` if from `now` on each hour takes `demand(hour)`; None: not before `end`."""
+    """When `used` reaches `limit` if from second `now` on each hour takes `demand(hour)`; None: not before `end`."""
     at = now
     while at < end:
         used += demand(at)
@@ -154,17 +157,17 @@ def _used(quota: Quota, sums: Iterable[tuple[str, str, float]], plans: Mapping[s
     used: dict[str, float] = defaultdict(float)
     for consumer, route, calls in sums:
         if consumer in plans:
-            used[consumer] += calls * quota.cost(plans[consumer], route)
+            used[consumer] += calls * quota.of_plan(plans[consumer]).get(route, 0)
     return dict(sorted(used.items()))
 
 
 def _forecast(
     ground: Ground, quota: Quota, consumer: str, plan: str, used: float, period: Period, now: int
 ) -> Finding | None:
-    query = {"consumer": consumer, "since": stamp(now - HISTORY * DAY), "until": stamp(now)}
-    hours: dict[int, float] = defaultdict(float)
-    for begin, route, calls in ground.cursor.execute(_DEMAND, query).fetchall():
-        hours[begin] += calls * quota.cost(plan, route)
+    costs = quota.of_plan(plan)
+    known = {"routes": list(costs), "costs": list(costs.values())}
+    query = {"consumer": consumer, "since": stamp(now - HISTORY * DAY), "until": stamp(now), **known}
+    hours = dict(ground.cursor.execute(_DEMAND, query).fetchall())
     end = exhausted_at(quota.table.limit, used, now, period.end, demand_of(hours, now))
     if end is None:
         return None

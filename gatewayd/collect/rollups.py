@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewayd.collect import sketch
-from gatewayd.collect.rows import Batch, Columns, Names, registered
+from gatewayd.collect.rows import Batch, Columns, Decoding, registered
 from gatewayd.collect.schema import KEYS, KINDS, SUMS, TIERS, Tier, moment, views
 
 SLICE: Final = 500_000
@@ -33,9 +33,9 @@ class Numbers(NamedTuple):
     at: NDArray[np.int64]
     """Seconds since the epoch."""
     place: NDArray[np.int64]
-    """Which route and service: a number of `rows.Names.places`."""
+    """Which route and service: a row of `rows.Decoding.operations`."""
     who: NDArray[np.int64]
-    """Which tenant and consumer: a number of `rows.Names.people`."""
+    """Which tenant and consumer: a row of `rows.Decoding.callers`."""
     sums: NDArray[np.int64]
     """A row for each call, in the order of `SUMS`."""
 
@@ -49,9 +49,9 @@ def numbers(batch: Batch) -> Numbers:
     sums[:, 0] = 1
     rows = np.flatnonzero(classes)
     sums[rows, classes[rows]] = 1
-    for index, column in enumerate((batch.refused, *(lines[name] for name in SUMS[8:])), 7):
-        sums[:, index] = column
-    return Numbers(lines["at"].view(np.int64) // _US, batch.place, batch.who, sums)
+    for index, column in enumerate(SUMS[7:], 7):
+        sums[:, index] = lines[column]
+    return Numbers(lines["at"].view(np.int64) // _US, lines["operation_id"], lines["caller_id"], sums)
 
 
 def until(cursor: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -60,8 +60,10 @@ def until(cursor: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return {tier.name: 0 for tier in TIERS[1:]} | dict(rows)
 
 
-def write(cursor: duckdb.DuckDBPyConnection, added: Numbers, names: Names) -> None:
+def write(cursor: duckdb.DuckDBPyConnection, added: Numbers, decoding: Decoding) -> None:
     """Add calls to the finest tier, and to those whose mark they lie before. Within the transaction that adds them."""
+    if not len(added.at):
+        return
     marks = until(cursor)
     pairs = _combined(added.place, added.who)
     bins = sketch.bins_of(added.sums[:, SUMS.index("total_us")])
@@ -69,7 +71,7 @@ def write(cursor: duckdb.DuckDBPyConnection, added: Numbers, names: Names) -> No
         late = slice(None) if tier is TIERS[0] else np.flatnonzero(added.at < marks[tier.name])
         chosen = Numbers(*(column[late] for column in added))
         if len(chosen.at):
-            _write(cursor, tier, chosen, pairs[late], bins[late], names)
+            _write(cursor, tier, chosen, pairs[late], bins[late], decoding)
 
 
 def _write(
@@ -78,7 +80,7 @@ def _write(
     added: Numbers,
     pairs: NDArray[np.int64],
     bins: NDArray[np.int64],
-    names: Names,
+    decoding: Decoding,
 ) -> None:
     buckets = added.at // tier.seconds * tier.seconds
     groups = _combined(pairs, buckets)
@@ -97,7 +99,7 @@ def _write(
         else:
             sums = np.add.reduceat(added.sums[order], starts, axis=0)
             columns |= {name: np.ascontiguousarray(sums[:, index]) for index, name in enumerate(SUMS)}
-        _insert(cursor, f"{kind}_{tier.name}", columns, names)
+        _insert(cursor, f"{kind}_{tier.name}", columns, decoding)
 
 
 def _combined(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -107,12 +109,12 @@ def _combined(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np
     return np.unique(pairs, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _insert(cursor: duckdb.DuckDBPyConnection, table: str, columns: Columns, names: Names) -> None:
+def _insert(cursor: duckdb.DuckDBPyConnection, table: str, columns: Columns, decoding: Decoding) -> None:
     rest = ", ".join(f"s.{name}" for name in columns if name not in ("place", "who"))
     tables = {
         "new_sums": columns,
-        "new_places": names.places.columns(columns["place"], ("route", "service")),
-        "new_people": names.people.columns(columns["who"], ("tenant", "consumer")),
+        "new_places": decoding.operations.columns(columns["place"]),
+        "new_people": decoding.callers.columns(columns["who"]),
     }
     with registered(cursor, tables):
         cursor.execute(

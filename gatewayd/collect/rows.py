@@ -58,58 +58,17 @@ class Line(msgspec.Struct, array_like=True, gc=False):
 
 
 class Batch(NamedTuple):
-    """Rows of one chain, the first five arrays and tables for DuckDB, the rest for rollups, an entry per row."""
+    """Rows of one chain. Columns have an entry per row."""
 
     lines: Columns
-    operations: Columns
-    callers: Columns
-    facts: Columns
-    place: NDArray[np.int64]
-    """A number of `Names.places`."""
-    who: NDArray[np.int64]
-    """A number of `Names.people`."""
-    refused: NDArray[np.int64]
-    """1 for a call that was refused here, else 0."""
-    unreadable: int
+    """`operation_id`, `caller_id` and `facts_id` among them: rows of the tables of `Decoding`."""
+    unreadable: int = 0
     """Records that are none of ours, or of a later version's; they have no row."""
 
-
-class Numbered:
-    """Numbers for tuples of texts."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[tuple[str, ...], int] = {}
-        self._texts: list[tuple[str, ...]] = []
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def number(self, texts: tuple[str, ...]) -> int:
-        """The number of this one."""
-        found = self._numbers.setdefault(texts, len(self._texts))
-        if found == len(self._texts):
-            self._texts.append(texts)
-        return found
-
-    def columns(self, numbers: NDArray[np.int64], names: Sequence[str]) -> Columns:
-        """The texts of those numbers that occur, with their number as `id`."""
-        used = np.unique(numbers)
-        found: Columns = {"id": used}
-        rows = [self._texts[number] for number in used.tolist()]
-        return found | {name: _objects([row[index] for row in rows]) for index, name in enumerate(names)}
-
-
-class Names:
-    """What rollups are by, in numbers that are the same for all batches."""
-
-    def __init__(self) -> None:
-        self.places = Numbered()
-        """Route and service."""
-        self.people = Numbered()
-        """Tenant and consumer."""
-
-    def __len__(self) -> int:
-        return len(self.places) + len(self.people)
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return len(self.lines["number"])
 
 
 _line = msgspec.msgpack.Decoder(Line).decode
@@ -119,12 +78,23 @@ _verdicts = msgspec.msgpack.Decoder(list[tuple[str, str]] | None).decode
 _tls = msgspec.msgpack.Decoder(Tls | None).decode
 _personal = msgspec.msgpack.Decoder(Personal | None).decode
 _encode = msgspec.msgpack.Encoder().encode
-_NIL: Final = b"\xc0"
-_ERASED: Final = (None, None, None, None, None)
 _NOBODY: Final = Caller("")
 _UNTRACED: Final = Trace("", "")
 
-_NUMBERS: Final = ("at", "status", "attempts", "total_us", "upstream_us", "bytes_in", "bytes_out", "sampled")
+_NUMBERS: Final = (
+    "at",
+    "status",
+    "attempts",
+    "total_us",
+    "upstream_us",
+    "bytes_in",
+    "bytes_out",
+    "sampled",
+    "refused",
+    "operation_id",
+    "caller_id",
+    "facts_id",
+)
 _TEXTS: Final = (
     "request_id",
     "trace_id",
@@ -150,7 +120,8 @@ _PLACES: Final = (
 )
 _INSERT: Final = f"""
     INSERT INTO calls BY NAME
-    SELECT $chain AS chain, {", ".join(f'{_PLACES[name]}."{name}"' for name in CALLS_COLUMNS if name != "chain")}
+    SELECT $chain AS chain, unhex(l.captured) AS captured,
+    {", ".join(f'{_PLACES[name]}."{name}"' for name in CALLS_COLUMNS if name not in ("chain", "captured"))}
     FROM new_lines l
     JOIN new_operations o ON o.id = l.operation_id
     JOIN new_callers c ON c.id = l.caller_id
@@ -162,27 +133,107 @@ class UnreadableRecord(GatewaydError):
     """A record says something that no row can hold."""
 
 
-def batch(bodies: Sequence[bytes], numbers: NDArray[np.int64], names: Names, opened: Open) -> Batch:
-    """The rows of records of one chain; `numbers` are theirs in it. Raises what `opened` does, such as `OSError`."""
-    try:
-        return _batch(bodies, numbers, names, opened)
-    except (msgspec.DecodeError, UnreadableRecord):
-        keep = [index for index, body in enumerate(bodies) if _is_readable(body)]
-        _log.error("%d records cannot be read and are not collected", len(bodies) - len(keep))
-        rest = _batch([bodies[index] for index in keep], numbers[keep], names, opened)
-        return rest._replace(unreadable=len(bodies) - len(keep))
+class Decoding:
+    """Makes rows of records, and remembers what many have in common: under one number for as long as this lives."""
+
+    def __init__(self, opened: Open) -> None:
+        self._open = opened
+        self.operations = Shared(_of_operation, _OPERATION)
+        self.callers = Shared(_of_caller, _CALLER)
+        self.facts = Shared(_of_facts, _FACTS)
+
+    def __len__(self) -> int:
+        """How much is remembered."""
+        return len(self.operations) + len(self.callers) + len(self.facts)
+
+    def batch(self, bodies: Sequence[bytes], numbers: NDArray[np.int64]) -> Batch:
+        """The rows of records of one chain; `numbers` are theirs in it. Raises what opening seals does: `OSError`."""
+        try:
+            return Batch(self._columns(bodies, numbers))
+        except (msgspec.DecodeError, UnreadableRecord):
+            keep = [index for index, body in enumerate(bodies) if self._is_readable(body)]
+            unreadable = len(bodies) - len(keep)
+            _log.error("%d records cannot be read and are not collected", unreadable)
+            return Batch(self._columns([bodies[index] for index in keep], numbers[keep]), unreadable)
+
+    def insert(self, cursor: duckdb.DuckDBPyConnection, chain: str, batch: Batch) -> None:
+        """Add rows to `calls`. Raises `duckdb.Error`."""
+        lines = batch.lines
+        tables = {
+            "new_lines": lines,
+            "new_operations": self.operations.columns(lines["operation_id"]),
+            "new_callers": self.callers.columns(lines["caller_id"]),
+            "new_facts": self.facts.columns(lines["facts_id"]),
+        }
+        with registered(cursor, tables):
+            cursor.execute(_INSERT, {"chain": chain})
+
+    def _is_readable(self, body: bytes) -> bool:
+        try:
+            self._columns([body], np.zeros(1, np.int64))
+        except (msgspec.DecodeError, UnreadableRecord):
+            return False
+        return True
+
+    def _columns(self, bodies: Sequence[bytes], numbers: NDArray[np.int64]) -> Columns:
+        opened, operation, caller, facts = self._open, self.operations.number, self.callers.number, self.facts.number
+        packed: list[bytes] = []
+        texts: tuple[list[str | None], ...] = tuple([] for _ in _TEXTS)
+        add = [column.append for column in texts]  # no tuple per record: the garbage collector would look at each
+        subjects: dict[bytes, str] = {}
+        for body in bodies:  # all of a record while it is in the processor's cache
+            line = _line(body)
+            trace = line.trace or _UNTRACED
+            sealed = line.sealed
+            if sealed is None:
+                subject, personal = b"", _personal(line.personal)
+            else:
+                subject, personal = sealed.subject, opened(sealed)
+            add[0](line.request_id.decode("latin-1"))
+            add[1](trace.trace_id)
+            add[2](trace.span_id)
+            add[3](trace.parent_id)
+            add[4](subjects.get(subject) or subjects.setdefault(subject, subject.hex()))
+            if personal is None:
+                for each in add[5:]:
+                    each(None)
+            else:
+                add[5](personal.client)
+                add[6](personal.peer)
+                add[7](personal.agent)
+                add[8](_hashes(personal.values))
+                add[9](None if personal.captured is None else _encode(personal.captured).hex())
+            ids = operation(bytes(line.operation)), caller(bytes(line.caller)), facts(_shared_facts(line))
+            packed.append(_packed(line, trace, ids))
+        return {"number": numbers} | _numbers(packed) | dict(zip(_TEXTS, map(_objects, texts), strict=True))
 
 
-def insert(cursor: duckdb.DuckDBPyConnection, chain: str, rows: Batch) -> None:
-    """Add the rows to `calls`."""
-    tables = {
-        "new_lines": rows.lines,
-        "new_operations": rows.operations,
-        "new_callers": rows.callers,
-        "new_facts": rows.facts,
-    }
-    with registered(cursor, tables):
-        cursor.execute(_INSERT, {"chain": chain})
+class Shared:
+    """A table of what records have in common."""
+
+    def __init__(self, make: Callable[[Any], tuple[Any, ...]], names: Sequence[str]) -> None:
+        """`make`: the row of what is seen in a record; `names`: its columns."""
+        self._make = make
+        self._names = names
+        self._known: dict[Any, int] = {}
+        self._rows: list[tuple[Any, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def number(self, what: Any) -> int:
+        """Which row it is."""
+        found = self._known.get(what)
+        if found is None:
+            self._rows.append(self._make(what))
+            found = self._known[what] = len(self._rows) - 1
+        return found
+
+    def columns(self, numbers: NDArray[np.int64]) -> Columns:
+        """The rows that occur among `numbers`, with theirs as `id`."""
+        used = np.unique(numbers)
+        rows = [self._rows[number] for number in used.tolist()]
+        return {"id": used} | {name: _objects([row[index] for row in rows]) for index, name in enumerate(self._names)}
 
 
 @contextmanager
@@ -197,92 +248,18 @@ def registered(cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Columns])
             cursor.unregister(name)
 
 
-def _is_readable(body: bytes) -> bool:
-    try:
-        _batch([body], np.zeros(1, np.int64), Names(), lambda _: None)
-    except (msgspec.DecodeError, UnreadableRecord):
-        return False
-    return True
-
-
-def _batch(bodies: Sequence[bytes], numbers: NDArray[np.int64], names: Names, opened: Open) -> Batch:
-    operations, callers, facts = _Shared(_of_operation), _Shared(_of_caller), _Shared(_of_facts)
-    packed, texts = [], []
-    subjects: dict[bytes, str] = {}
-    for body in bodies:  # all of a record while it is in the processor's cache
-        line = _line(body)
-        trace = line.trace or _UNTRACED
-        sealed = line.sealed
-        if sealed is None:
-            subject, personal = b"", _personal(line.personal)
-        else:
-            subject, personal = sealed.subject, opened(sealed)
-        packed.append(_packed(line, trace))
-        texts.append(
-            (
-                line.request_id.decode("latin-1"),
-                trace.trace_id,
-                trace.span_id,
-                trace.parent_id,
-                subjects.get(subject) or subjects.setdefault(subject, subject.hex()),
-                *(_ERASED if personal is None else _of_person(personal)),
-            )
-        )
-        operations.add(bytes(line.operation))
-        callers.add(bytes(line.caller))
-        facts.add(
-            (
-                line.method,
-                line.listener,
-                line.host,
-                line.scheme,
-                line.code,
-                line.reason,
-                bytes(line.verdicts),
-                line.target,
-                bytes(line.tls),
-            )
-        )
-    shared = {"operation_id": operations.ids(), "caller_id": callers.ids(), "facts_id": facts.ids()}
-    places = [names.places.number(row[:2]) for row in operations.rows]
-    people = [names.people.number(row[:2]) for row in callers.rows]
-    refused = [row[4] != "" for row in facts.rows]
-    return Batch(
-        {"number": numbers} | _numbers(packed) | _texts(texts) | shared,
-        operations.columns(_OPERATION),
-        callers.columns(_CALLER),
-        facts.columns(_FACTS),
-        np.array(places, np.int64)[shared["operation_id"]],
-        np.array(people, np.int64)[shared["caller_id"]],
-        np.array(refused, np.int64)[shared["facts_id"]],
-        0,
+def _shared_facts(line: Line) -> tuple[Any, ...]:
+    return (
+        line.method,
+        line.listener,
+        line.host,
+        line.scheme,
+        line.code,
+        line.reason,
+        bytes(line.verdicts),
+        line.target,
+        bytes(line.tls),
     )
-
-
-class _Shared:
-    """A table of what lines have in common, its rows numbered in the order in which they are met."""
-
-    def __init__(self, make: Callable[[Any], tuple[Any, ...]]) -> None:
-        self._make = make
-        self._known: dict[Any, int] = {}
-        self._ids: list[int] = []
-        self.rows: list[tuple[Any, ...]] = []
-
-    def add(self, what: Any) -> None:
-        """The next line's."""
-        number = self._known.setdefault(what, len(self._known))
-        self._ids.append(number)
-        if number == len(self.rows):
-            self.rows.append(self._make(what))
-
-    def ids(self) -> NDArray[np.int64]:
-        """The number of each line's row."""
-        return np.array(self._ids, np.int64)
-
-    def columns(self, names: Sequence[str]) -> Columns:
-        """The table, with a column `id`."""
-        found: Columns = {"id": np.arange(len(self.rows))}
-        return found | {name: _objects([row[index] for row in self.rows]) for index, name in enumerate(names)}
 
 
 def _of_operation(raw: bytes) -> tuple[Any, ...]:
@@ -315,7 +292,7 @@ def _of_facts(of: tuple[Any, ...]) -> tuple[str, ...]:
     )
 
 
-def _packed(line: Line, trace: Trace) -> bytes:
+def _packed(line: Line, trace: Trace, ids: tuple[int, int, int]) -> bytes:
     try:
         return _pack(
             line.at,
@@ -326,6 +303,8 @@ def _packed(line: Line, trace: Trace) -> bytes:
             line.bytes_in,
             line.bytes_out,
             trace.sampled,
+            line.code != "",
+            *ids,
         )
     except struct.error as error:
         raise UnreadableRecord(str(error)) from None
@@ -338,16 +317,8 @@ def _numbers(packed: list[bytes]) -> Columns:
     return columns
 
 
-def _texts(rows: list[tuple[Any, ...]]) -> Columns:
-    columns = zip(*rows, strict=True) if rows else [()] * len(_TEXTS)
-    return {name: _objects(column) for name, column in zip(_TEXTS, columns, strict=True)}
-
-
-def _of_person(said: Personal) -> tuple[str, str, str, str, bytes | None]:
-    values = said.values
-    hashes = values[0].hex() if len(values) == 1 else " ".join([value.hex() for value in values])
-    captured = None if said.captured is None else _encode(said.captured)
-    return said.client, said.peer, said.agent, hashes, captured
+def _hashes(values: list[bytes]) -> str:
+    return values[0].hex() if len(values) == 1 else " ".join([value.hex() for value in values])
 
 
 def _objects(values: Sequence[Any]) -> NDArray[Any]:

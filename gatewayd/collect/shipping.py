@@ -75,7 +75,8 @@ class Shipping:
         self._origin = origin
         for name, config in document.sinks.items():
             if name not in self._running:
-                runner = Runner(name, config, made(config, origin), self._store)
+                sink = await asyncio.to_thread(made, config, origin)  # what it imports takes a while
+                runner = Runner(name, config, sink, self._store)
                 self._running[name] = (config, runner, spawn(runner.run(), f"sink {name}"))
 
     async def close(self) -> None:

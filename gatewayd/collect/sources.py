@@ -63,6 +63,8 @@ class Source:
     oldest: int | None
     """When what it has begins; None: it has nothing."""
     pieces: tuple[Piece, ...] = ()
+    exact: bool = False
+    """Whether percentiles are to be counted from the latencies themselves: of calls alone."""
 
     @property
     def name(self) -> str:
@@ -115,7 +117,7 @@ def source_of(
 ) -> Source:
     """Where to count what fulfils `filters` between two times, `by` a dimension; `exact`: from calls in any case."""
     if exact or not _rolled_up(filters, by):
-        return of_calls(cursor, filters, begin, end)
+        return of_calls(cursor, filters, begin, end, exact=exact)
     tiers = periods.rollups(cursor)
     return _of(filters, begin, end, tiers, tiers)
 
@@ -129,14 +131,16 @@ def series_of(
     step = periods.step_for(begin, end, wanted, tiers)
     begin, end = periods.aligned(begin, end, step)
     if from_calls:
-        return of_calls(cursor, filters, begin, end), step
+        return of_calls(cursor, filters, begin, end, exact=exact), step
     return _of(filters, begin, end, periods.fitting(step, tiers), tiers), step
 
 
-def of_calls(cursor: duckdb.DuckDBPyConnection, filters: Filters, begin: int, end: int) -> Source:
+def of_calls(
+    cursor: duckdb.DuckDBPyConnection, filters: Filters, begin: int, end: int, *, exact: bool = False
+) -> Source:
     """The calls themselves."""
     found = cursor.execute('SELECT epoch_us(min("at")) FROM calls').fetchone()
-    return Source(filters, begin, end, found[0] if found else None)
+    return Source(filters, begin, end, found[0] if found else None, exact=exact)
 
 
 def _of(filters: Filters, begin: int, end: int, fitting: list[Rollup], tiers: list[Rollup]) -> Source:

@@ -70,80 +70,91 @@ class Change(msgspec.Struct):
     then: Measures
 
 
-def top(cursor: duckdb.DuckDBPyConnection, source: Source, by: str, order: str, limit: int, *, exact: bool) -> Top:
+def top(cursor: duckdb.DuckDBPyConnection, source: Source, by: str, order: str, limit: int) -> Top:
     """The first keys of the dimension `by`; "": no keys, only what all calls come to."""
-    keys = []
+    keys: list[str] = []
+    bins = _bins(cursor, source, by, order, "now")
     if by:
-        ranking, values = _ranking(source, by, order)
+        ranking, values = _ranking(source, bins, by, order)
         text = f"SELECT key FROM ({ranking}) ORDER BY value DESC, key LIMIT {limit}"  # noqa: S608
         keys = [key for (key,) in cursor.execute(text, values).fetchall()]
-    found, total = _measured(cursor, source, by, keys, exact=exact)
+    found, total = _measured(cursor, source, bins, by, keys)
     return Top([Ranked(key, found[key]) for key in keys], total)
 
 
 def compare(
-    cursor: duckdb.DuckDBPyConnection, now: Source, then: Source, by: str, order: str, limit: int, *, exact: bool
+    cursor: duckdb.DuckDBPyConnection, now: Source, then: Source, by: str, order: str, limit: int
 ) -> tuple[list[Change], Change]:
     """The keys of the dimension `by` that changed most, and the change of all calls together.
 
     Where the periods differ in length, keys are ranked by counts per second.
     """
-    keys = []
+    keys: list[str] = []
+    bins, bins_then = _bins(cursor, now, by, order, "now"), _bins(cursor, then, by, order, "then")
     if by:
-        (ranking, values), (earlier, more) = (_ranking(source, by, order, paced=True) for source in (now, then))
+        ranking, values = _ranking(now, bins, by, order, paced=True)
+        earlier, more = _ranking(then, bins_then, by, order, paced=True)
         text = f"""
             SELECT coalesce(a.key, b.key) AS key FROM ({ranking}) a FULL JOIN ({earlier}) b ON a.key = b.key
             ORDER BY abs(coalesce(a.value, 0) - coalesce(b.value, 0)) DESC, key LIMIT {limit}
         """  # noqa: S608
         keys = [key for (key,) in cursor.execute(text, [*values, *more]).fetchall()]
-    found, total = _measured(cursor, now, by, keys, exact=exact)
-    found_then, total_then = _measured(cursor, then, by, keys, exact=exact)
+    found, total = _measured(cursor, now, bins, by, keys)
+    found_then, total_then = _measured(cursor, then, bins_then, by, keys)
     return [Change(key, found[key], found_then[key]) for key in keys], Change("", total, total_then)
 
 
-def series(cursor: duckdb.DuckDBPyConnection, source: Source, step: str, *, exact: bool) -> list[tuple[int, Measures]]:
+def series(cursor: duckdb.DuckDBPyConnection, source: Source, step: str) -> list[tuple[int, Measures]]:
     """Figures for each step of the source's period, with when it begins (microseconds since the epoch)."""
     width = STEPS[step] * _SECOND
     text, values = source.sums("")
     text = f"SELECT moment // {width} AS step, {_SUMMED} FROM ({text}) GROUP BY step"  # noqa: S608
     sums = {number: row for number, *row in cursor.execute(text, values).fetchall()}
-    text, values = source.latencies("") if exact else source.bins("")
-    text = f"SELECT moment // {width} AS key, value, sum(n) AS n FROM ({text}) GROUP BY ALL"  # noqa: S608
-    quantiles = _quantiles(cursor, (text, values), exact=exact)
+    text, values = source.latencies("") if source.exact else source.bins("")
+    text = f"SELECT moment // {width} AS key, value, sum(n) AS n FROM ({text}) GROUP BY 1, 2"  # noqa: S608
+    quantiles = _quantiles(cursor, (text, values), exact=source.exact)
     return [
         (number * width, _measures(sums.get(number), quantiles.get(number), STEPS[step]))
         for number in range(source.begin // width, source.end // width)
     ]
 
 
-def _ranking(source: Source, by: str, order: str, *, paced: bool = False) -> Relation:
+def _bins(cursor: duckdb.DuckDBPyConnection, source: Source, by: str, order: str, name: str) -> Relation:
+    """A relation of `key`, `value` and `n` as of the sketch; counted once where keys are ranked by it, too."""
+    text, values = _counted(source, by, exact=False)
+    if not by or order in _ADDED or order in _DIVIDED:
+        return text, values
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE bins_{name} AS {text}", values)
+    return f"FROM bins_{name}", []
+
+
+def _ranking(source: Source, bins: Relation, by: str, order: str, *, paced: bool = False) -> Relation:
     """A relation of `key` and `value`; `paced`: counts are per second."""
     if order in _ADDED or order in _DIVIDED:
         text, values = _sums(source, by)
         pace = f" / {_seconds(source)}" if paced and order in _ADDED else ""
         return f"SELECT key, ({(_ADDED | _DIVIDED)[order]}){pace} AS value FROM ({text})", values  # noqa: S608
-    text, values = _counted(source, by, exact=False)  # exact ones of every key would not fit into memory
+    text, values = bins  # exact ones of every key would not fit into memory
     quantile = "p99" if order == "latency" else order
     return f"SELECT key, {upper_bound_sql(quantile)} AS value FROM ({_nearest(text)})", values  # noqa: S608
 
 
 def _measured(
-    cursor: duckdb.DuckDBPyConnection, source: Source, by: str, keys: Sequence[str], *, exact: bool
+    cursor: duckdb.DuckDBPyConnection, source: Source, bins: Relation, by: str, keys: Sequence[str]
 ) -> tuple[dict[str, Measures], Measures]:
     """The figures of each of `keys`, and of all calls."""
     chosen = f"CASE WHEN key IN ({', '.join('?' * len(keys))}) THEN key END" if keys else "NULL::VARCHAR"
-    by = by if keys else ""
     text, values = _sums(source, by)
-    text = f"SELECT {chosen} AS key, {_SUMMED} FROM ({text}) GROUP BY ALL"  # noqa: S608
+    text = f"SELECT {chosen} AS key, {_SUMMED} FROM ({text}) GROUP BY 1"  # noqa: S608
     sums = {key: row for key, *row in cursor.execute(text, [*keys, *values]).fetchall()}
     whole = [sum(column) for column in zip(*sums.values(), strict=True)] or None
-    text, values = _counted(source, by, exact=exact)
+    text, values = _counted(source, by, exact=True) if source.exact else bins
     text = f"""
-        WITH few AS MATERIALIZED (SELECT {chosen} AS key, value, sum(n) AS n FROM ({text}) GROUP BY ALL)
+        WITH few AS MATERIALIZED (SELECT {chosen} AS key, value, sum(n) AS n FROM ({text}) GROUP BY 1, 2)
         SELECT key, value, n FROM few WHERE key IS NOT NULL
         UNION ALL SELECT NULL, value, sum(n) FROM few GROUP BY value
     """  # noqa: S608
-    quantiles = _quantiles(cursor, (text, [*keys, *values]), exact=exact)
+    quantiles = _quantiles(cursor, (text, [*keys, *values]), exact=source.exact)
     seconds = _seconds(source)
     found = {key: _measures(sums.get(key), quantiles.get(key), seconds) for key in keys}
     return found, _measures(whole, quantiles.get(None), seconds)
@@ -153,14 +164,14 @@ def _sums(source: Source, by: str) -> Relation:
     """A relation of `key` and `SUMS`, a row for each key."""
     text, values = source.sums(by)
     grouped = f"SELECT key, {_SUMMED} FROM ({text}) GROUP BY key"  # noqa: S608
-    return f"SELECT {label(by)} AS key, {_SUMMED} FROM ({grouped}) GROUP BY ALL", values  # noqa: S608
+    return f"SELECT {label(by)} AS key, {_SUMMED} FROM ({grouped}) GROUP BY 1", values  # noqa: S608
 
 
 def _counted(source: Source, by: str, *, exact: bool) -> Relation:
     """A relation of `key`, `value` and `n`: how many latencies have this value, or this bin of the sketch."""
     text, values = source.latencies(by) if exact else source.bins(by)
-    grouped = f"SELECT key, value, sum(n) AS n FROM ({text}) GROUP BY ALL"  # noqa: S608
-    return f"SELECT {label(by)} AS key, value, sum(n) AS n FROM ({grouped}) GROUP BY ALL", values  # noqa: S608
+    grouped = f"SELECT key, value, sum(n) AS n FROM ({text}) GROUP BY 1, 2"  # noqa: S608
+    return f"SELECT {label(by)} AS key, value, sum(n) AS n FROM ({grouped}) GROUP BY 1, 2", values  # noqa: S608
 
 
 def _nearest(counted: str) -> str:

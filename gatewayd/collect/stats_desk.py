@@ -72,9 +72,9 @@ class StatsDesk:
         """What can be asked here."""
         top, series, compare = ({JSON: reference(f"{name}Answer")} for name in ("Top", "Series", "Compare"))
         return (
-            Operation("GET", "/v1/stats", self.top, "top", "The first keys by some measure.", top, _TOP),
-            Operation("GET", "/v1/stats/series", self.series, "series", "Figures over time.", series, _SERIES),
-            Operation("GET", "/v1/stats/compare", self.compare, "compare", "What changed.", compare, _COMPARE),
+            Operation("GET", "/v1/stats", self.top, "stats", "The first keys by some measure.", top, _TOP),
+            Operation("GET", "/v1/stats/series", self.series, "stats_series", "Figures over time.", series, _SERIES),
+            Operation("GET", "/v1/stats/compare", self.compare, "stats_compare", "What changed.", compare, _COMPARE),
         )
 
     async def top(self, request: web.Request) -> web.Response:
@@ -85,7 +85,7 @@ class StatsDesk:
 
         def question(cursor: duckdb.DuckDBPyConnection) -> TopAnswer:
             source = sources.source_of(cursor, filters, begin, end, by, exact=exact)
-            found = stats.top(cursor, source, by, order, limit, exact=exact)
+            found = stats.top(cursor, source, by, order, limit)
             return TopAnswer(period_of(source), by or None, order, found.total, found.rows)
 
         return _json(await self._questions.ask(question))
@@ -100,7 +100,7 @@ class StatsDesk:
 
         def question(cursor: duckdb.DuckDBPyConnection) -> SeriesAnswer:
             source, step = sources.series_of(cursor, filters, begin, end, wanted, exact=exact)
-            points = stats.series(cursor, source, step, exact=exact)
+            points = stats.series(cursor, source, step)
             return SeriesAnswer(period_of(source), step, [PointAnswer(rfc3339(at), each) for at, each in points])
 
         return _json(await self._questions.ask(question))
@@ -115,7 +115,7 @@ class StatsDesk:
         def question(cursor: duckdb.DuckDBPyConnection) -> CompareAnswer:
             now = sources.source_of(cursor, filters, begin, end, by, exact=exact)
             then = sources.source_of(cursor, filters, then_begin, then_end, by, exact=exact)
-            rows, total = stats.compare(cursor, now, then, by, order, limit, exact=exact)
+            rows, total = stats.compare(cursor, now, then, by, order, limit)
             changes = [change_of(each) for each in rows]
             return CompareAnswer(period_of(now), period_of(then), by or None, order, change_of(total), changes)
 

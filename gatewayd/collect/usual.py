@@ -18,6 +18,8 @@ from gatewayd.collect.baselines import DAY, ENOUGH_DAYS, HOUR, NORMAL, SCALES, S
 
 MOST = 2_000
 """Consumers, and routes, that are watched: those with most calls."""
+TOGETHER = 64
+"""Subjects of which it is worked out at a time: medians need all values in memory."""
 WILD = 3
 """The wildest days but two say how far a subject strays: so that what went wrong on two days is not usual."""
 _SCHEMA = """
@@ -66,85 +68,93 @@ LEFT JOIN recorded USING (bucket) WHERE calls > 0
 """
 _WATCHED = f"""
 CREATE OR REPLACE TEMP TABLE watched AS
-SELECT kind, subject, min(bucket) AS first FROM usual_1h WHERE bucket >= $since AND bucket < $until
-GROUP BY kind, subject QUALIFY row_number() OVER (PARTITION BY kind ORDER BY sum(calls) DESC, subject) <= {MOST}
+SELECT row_number() OVER (ORDER BY kind, subject)::INTEGER AS id, * FROM (
+    SELECT kind, subject, min(bucket) AS first FROM usual_1h WHERE bucket >= $since AND bucket < $until
+    GROUP BY kind, subject QUALIFY row_number() OVER (PARTITION BY kind ORDER BY sum(calls) DESC, subject) <= {MOST})
 """
-_FACTS = """
-    SELECT kind, subject, hours.*, coalesce(calls, 0) AS calls, coalesce(s4xx, 0) AS s4xx, coalesce(s5xx, 0) AS s5xx,
+
+
+def _facts(condition: str) -> str:
+    """Watched subjects in the hours of the table `hours` since they are known; without calls too."""
+    return f"""
+    SELECT id, hours.*, coalesce(calls, 0) AS calls, coalesce(s4xx, 0) AS s4xx, coalesce(s5xx, 0) AS s5xx,
            coalesce(bytes, 0) AS bytes, p95
     FROM watched JOIN hours ON hours.bucket >= watched.first LEFT JOIN usual_1h USING (kind, subject, bucket)
-"""
-"""Watched subjects in the hours of the table `hours` since they are known; without calls too."""
+    WHERE {condition}"""
 
 
-def _by_metric(facts: str, columns: str) -> str:
+def _by_metric(columns: str) -> str:
     """Rows of `facts` once for each metric, with y on its scale."""
-    parts = (f"SELECT {columns}, calls, '{scale.metric}' AS metric, {scale.sql} AS y FROM {facts}" for scale in SCALES)
+    parts = (
+        f"SELECT {columns}, calls, {number}::UTINYINT AS metric, {scale.sql} AS y FROM facts"
+        for number, scale in enumerate(SCALES)
+    )
     return f"SELECT * FROM ({' UNION ALL '.join(parts)}) WHERE y IS NOT NULL"
 
 
 def _case(value: str) -> str:
     """An attribute of the scale of a row, by its metric."""
-    cases = (f"WHEN '{scale.metric}' THEN {getattr(scale, value)}" for scale in SCALES)
+    cases = (f"WHEN {number} THEN {getattr(scale, value)}" for number, scale in enumerate(SCALES))
     return f"CASE metric {' '.join(cases)} END"
 
 
+_EMPTY = """
+CREATE OR REPLACE TEMP TABLE seasons (id INTEGER, metric UTINYINT, slot SMALLINT, m DOUBLE);
+CREATE OR REPLACE TEMP TABLE profile (id INTEGER, metric UTINYINT, spread DOUBLE, up DOUBLE, down DOUBLE, drift DOUBLE)
+"""
 _SCALED = f"""
 CREATE OR REPLACE TEMP TABLE scaled AS
-WITH facts AS ({_FACTS}) {_by_metric("facts", "kind, subject, bucket, slot")}
+WITH facts AS ({_facts("id > $above AND id <= $above + $many")}) {_by_metric("id, bucket, slot")}
 """
-_SEASONS = """
-CREATE OR REPLACE TEMP TABLE seasons AS
-SELECT kind, subject, metric, slot, median(y) AS m FROM scaled GROUP BY ALL
-"""
+_SEASONS = "INSERT INTO seasons SELECT id, metric, slot, median(y) FROM scaled GROUP BY ALL"
 _PROFILE = f"""
-CREATE OR REPLACE TEMP TABLE profile AS
+INSERT INTO profile
 WITH strays AS (
-    SELECT kind, subject, metric, bucket, y - m AS stray, {_case("noise")} AS noise
-    FROM scaled JOIN seasons USING (kind, subject, metric, slot)
+    SELECT id, metric, bucket, y - m AS stray, {_case("noise")} AS noise
+    FROM scaled JOIN seasons USING (id, metric, slot)
 ), spreads AS (
-    SELECT kind, subject, metric,
+    SELECT id, metric,
            coalesce(sqrt(greatest(0, ({NORMAL} * mad(stray) FILTER (noise < 0.1)) ** 2
                                      - median(noise) FILTER (noise < 0.1))), 0) AS spread,
            coalesce(median(stray) FILTER (noise < 0.1 AND bucket >= $lately), 0) AS drift
     FROM strays GROUP BY ALL
 ), days AS (
-    SELECT kind, subject, metric, date_trunc('day', bucket) AS day,
+    SELECT id, metric, date_trunc('day', bucket) AS day,
            max(stray / sqrt(greatest(spread, {_case("floor")}) ** 2 + noise)) AS up,
            -min(stray / sqrt(greatest(spread, {_case("floor")}) ** 2 + noise)) AS down
-    FROM strays JOIN spreads USING (kind, subject, metric) GROUP BY ALL
+    FROM strays JOIN spreads USING (id, metric) GROUP BY ALL
 ), tails AS (
-    SELECT kind, subject, metric, max(up, {WILD})[-1] AS up, max(down, {WILD})[-1] AS down FROM days GROUP BY ALL
+    SELECT id, metric, max(up, {WILD})[-1] AS up, max(down, {WILD})[-1] AS down FROM days GROUP BY ALL
 )
-SELECT kind, subject, metric, spread, greatest(0, up) AS up, greatest(0, down) AS down,
-       greatest(-{_case("drift")}, least({_case("drift")}, drift)) AS drift
-FROM spreads JOIN tails USING (kind, subject, metric)
+SELECT id, metric, spread, greatest(0, up), greatest(0, down),
+       greatest(-{_case("drift")}, least({_case("drift")}, drift))
+FROM spreads JOIN tails USING (id, metric)
 """
 _REGULAR = """
 CREATE OR REPLACE TEMP TABLE regular AS
-WITH active AS (
-    SELECT subject, slot, count(*) AS times FROM usual_1h JOIN hours USING (bucket) WHERE kind = 'consumer' GROUP BY ALL
-)
-SELECT subject, sum(times) FILTER (times * 2 >= weeks) / sum(times) AS share
-FROM active JOIN (SELECT subject, date_diff('hour', first, $until) / 168 AS weeks FROM watched WHERE kind = 'consumer')
-USING (subject) GROUP BY ALL
+WITH known AS (SELECT slot, count(*) AS weeks FROM hours GROUP BY slot),
+totals AS (
+    SELECT subject, sum(calls) AS calls FROM usual_1h JOIN hours USING (bucket) WHERE kind = 'consumer' GROUP BY ALL)
+SELECT subject, sum(greatest(0, exp(m) - 8) * weeks) / any_value(calls) AS share
+FROM seasons JOIN watched USING (id) JOIN known USING (slot) JOIN totals USING (subject)
+WHERE kind = 'consumer' AND metric = 0 GROUP BY subject
 """
+"""What part of a consumer's calls comes at the same hours every week: what the medians of all hours of the week say."""
 _LEVELS = f"""
-WITH facts AS ({_FACTS}),
-scaled AS ({_by_metric("facts", "kind, subject, bucket, weekly, s4xx + s5xx AS errors, bytes")}),
+WITH facts AS ({_facts("true")}),
+scaled AS ({_by_metric("id, bucket, weekly, s4xx + s5xx AS errors, bytes")}),
 past AS (
-    SELECT kind, subject, metric,
-           count(*) FILTER (weekly) >= $weeks AS known, count(*) FILTER (NOT weekly) AS days,
+    SELECT id, metric, count(*) FILTER (weekly) >= $weeks AS known, count(*) FILTER (NOT weekly) AS days,
            CASE WHEN known THEN median(y) FILTER (weekly) ELSE median(y) FILTER (NOT weekly) END AS m,
            CASE WHEN known THEN mad(y) FILTER (weekly) ELSE mad(y) FILTER (NOT weekly) END AS mad
     FROM scaled WHERE bucket <> $hour GROUP BY ALL HAVING known OR days >= {ENOUGH_DAYS}
 )
 SELECT kind, subject, metric, calls, errors, bytes, y, m, mad, {_case("noise")}, spread, up, down, drift,
        least(m, low), greatest(m, high)
-FROM scaled JOIN past USING (kind, subject, metric) JOIN profile USING (kind, subject, metric)
+FROM scaled JOIN past USING (id, metric) JOIN profile USING (id, metric) JOIN watched USING (id)
 LEFT JOIN (
-    SELECT kind, subject, metric, min(m) AS low, max(m) AS high FROM seasons WHERE list_contains($around, slot)
-    GROUP BY ALL) USING (kind, subject, metric)
+    SELECT id, metric, min(m) AS low, max(m) AS high FROM seasons WHERE list_contains($around, slot) GROUP BY ALL)
+USING (id, metric)
 WHERE bucket = $hour ORDER BY kind, subject, metric
 """
 
@@ -199,13 +209,19 @@ class Usual:
         since = until - self._weeks * 7 * DAY
         self._hours([(each, self._calendar.slot(each), True) for each in range(since, until, HOUR)])
         self._cursor.execute(_WATCHED, {"since": stamp(since), "until": stamp(until)})
-        self._cursor.execute(_SCALED)
-        self._cursor.execute(_SEASONS)
-        self._cursor.execute(_PROFILE, {"lately": stamp(until - 7 * DAY)})
-        self._cursor.execute(_REGULAR, {"until": stamp(until)})
-        self._cursor.execute("DROP TABLE scaled")
+        self._cursor.execute(_EMPTY)
+        for above in range(0, self._watched(), TOGETHER):
+            self._cursor.execute(_SCALED, {"above": above, "many": TOGETHER})
+            self._cursor.execute(_SEASONS)
+            self._cursor.execute(_PROFILE, {"lately": stamp(until - 7 * DAY)})
+        self._cursor.execute(_REGULAR)
+        self._cursor.execute("DROP TABLE IF EXISTS temp.scaled")
         self._cursor.execute("CREATE OR REPLACE TEMP TABLE all_hours AS SELECT * FROM hours")
         self._learned = day
+
+    def _watched(self) -> int:
+        ((count,),) = self._cursor.execute("SELECT count(*) FROM watched").fetchall()
+        return int(count)
 
     def levels(self, hour: int) -> list[Row]:
         """What watched subjects did in the hour that begins at `hour`, as far as it is known what is usual."""
@@ -218,7 +234,7 @@ class Usual:
         around = [(slot + step) % SLOTS for step in (-1, 1)]
         self._cursor.execute(_LEVELS, {"hour": stamp(hour), "weeks": self._min_weeks, "around": around})
         return [
-            Row(kind, subject, metric, calls, errors, size, Level(*level))
+            Row(kind, subject, SCALES[metric].metric, calls, errors, size, Level(*level))
             for kind, subject, metric, calls, errors, size, *level in self._cursor.fetchall()
         ]
 

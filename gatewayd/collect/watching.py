@@ -24,7 +24,7 @@ from gatewayd.collect.peaks import Peaks
 from gatewayd.collect.quota_burn import Quota, quota_burn, quotas
 from gatewayd.collect.rollups import until as complete_until
 from gatewayd.collect.seasonal import judge
-from gatewayd.collect.usual import Usual
+from gatewayd.collect.usual import Usual, stamp
 from gatewayd.config.model import Document
 
 MINUTE = 60
@@ -34,6 +34,12 @@ BACK = 7 * DAY
 """Seconds of single calls that a first look learns from."""
 STRETCHES = 24
 """Stretches of a look: what is behind by days must not keep one thread busy for minutes."""
+MOST = 1_000_000
+"""Calls of a stretch, if it is longer than a minute."""
+_CALLS = """
+SELECT epoch(bucket)::BIGINT AS minute, sum(calls) FROM rollup_1m WHERE bucket >= ? AND bucket < ?
+GROUP BY ALL ORDER BY minute
+"""
 _MARK, _HOUR_MARK = "looked at", "filled"
 
 _log = logging.getLogger(__name__)
@@ -55,7 +61,7 @@ class Watching:
         config = document.alerts
         calendar = Calendar(ZoneInfo(config.time_zone), config.holidays)
         usual = Usual(cursor, calendar, config.weeks, config.min_weeks)
-        self.ground = Ground(cursor, document, calendar, usual, Peaks(cursor))
+        self.ground = Ground(cursor, document, calendar, usual, Peaks(cursor), cursor.cursor())
         self.book = Book(cursor, config.cooldown, config.max_open, lambda finding: contributors(self.ground, finding))
         self._quotas: list[Quota] = quotas(document) if config.quota_burn.enabled else []
         self._muted = {CONSUMER: set(config.mute_consumers), ROUTE: set(config.mute_routes)}
@@ -64,12 +70,14 @@ class Watching:
     def look(self, now: float) -> list[Change]:
         """Look at all that is over at second `now`, or at the first part of it, and say what became of alerts."""
         until, hours_until = self._known_until(now)
+        if until <= 0:  # nothing was ever added up
+            return []
         mark = self.ground.peaks.mark(_MARK)
         if mark is None or until - mark > BACK:
             mark = self._begin(until)
         changes: list[Change] = []
         for _ in range(STRETCHES):
-            end = min(until, mark // HOUR * HOUR + HOUR)
+            end = self._end(mark, min(until, mark // HOUR * HOUR + HOUR))
             if end % HOUR == 0 and end > hours_until:
                 end -= MINUTE  # the last minute of an hour waits for the hour
             if end <= mark:
@@ -79,13 +87,29 @@ class Watching:
         return changes
 
     def close(self) -> None:
-        """Let go of the cursor."""
+        """Let go of the store."""
+        self.ground.aside.close()
         self._cursor.close()
+
+    def interrupt(self) -> None:
+        """From another thread: end a look that is under way, with an error."""
+        self._cursor.interrupt()
+        self.ground.aside.interrupt()
 
     def behind(self, now: float) -> float:
         """Seconds since what was looked at last."""
         mark = self.ground.peaks.mark(_MARK)
         return 0.0 if mark is None else max(0.0, now - mark)
+
+    def _end(self, mark: int, latest: int) -> int:
+        """The end of the stretch that begins at `mark`: at a number of calls that is looked at in little memory."""
+        rows = self._cursor.execute(_CALLS, [stamp(mark), stamp(latest)]).fetchall()
+        calls = 0
+        for minute, more in rows:
+            calls += int(more)
+            if calls > MOST and minute > mark:
+                return int(minute)
+        return latest
 
     def _known_until(self, now: float) -> tuple[int, int]:
         """Until which second minutes and hours are complete: what the collector is behind with is no silence."""
@@ -94,14 +118,18 @@ class Watching:
 
     def _begin(self, until: int) -> int:
         """Learn from what is there already; returns from which second on single minutes are looked at."""
-        mark = (until - BACK) // HOUR * HOUR
-        first = self._cursor.execute("SELECT epoch(min(bucket)) FROM rollup_1h").fetchone()
-        since = int(first[0]) // HOUR * HOUR if first is not None and first[0] is not None else mark
+        mark = max((until - BACK) // HOUR * HOUR, self._first('SELECT epoch(min("at")) FROM calls', until))
+        since = self._first("SELECT epoch(min(bucket)) FROM rollup_1h", mark)
         since = max(since, mark - self._quiet, self.ground.peaks.mark(_HOUR_MARK) or 0)
         for begin in range(since, mark, DAY):
             self._within(lambda begin=begin: self._fill(begin, min(begin + DAY, mark)))  # type: ignore[misc]
         self._within(lambda: self._set_mark(mark))
         return mark
+
+    def _first(self, query: str, default: int) -> int:
+        """The full hour of what a query finds."""
+        found = self._cursor.execute(query).fetchone()
+        return int(default if found is None or found[0] is None else found[0]) // HOUR * HOUR
 
     def _fill(self, since: int, until: int) -> list[Change]:
         self.ground.usual.fill(since, until)

@@ -85,7 +85,7 @@ class Webhook(Section, frozen=True):
     url: Url  # where to; redirections are not followed
     secret: Secret  # what signs them, such as "${file:/etc/gatewayd/whsec}"
     timeout: Span = Duration(10)  # for each attempt
-    attempts: Positive = 10  # over about a day and a half; then an alert is given up
+    attempts: Positive = 10  # over a day and a half; then a message is given up
 
     def __repr__(self) -> str:
         """Without its URL, which may hold a token, and its secret."""

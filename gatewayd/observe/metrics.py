@@ -12,6 +12,7 @@ A worker that is started again goes on in the part of the one before it: counter
 from __future__ import annotations
 
 import struct
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,8 @@ ROW: Final = 88
 _PACK_ROW = struct.Struct(f"{ROW}q").pack
 _PART = _ROWS_AT + ROUTE_ROWS * ROW
 
+EXEMPLARS_EVERY: Final = 0.05
+"""Seconds between two times that exemplars are written: a busy worker flushes several hundred times a second."""
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "499")
 # A status beyond 599 counts as the server's fault (RFC 9110 §15); 0, nothing ever sent, as the caller's leaving.
 _CLASS_OF = bytes([5] * 100 + [min(status // 100, 5) - 1 for status in range(100, 1000)])
@@ -103,7 +106,7 @@ class WorkerMetrics:
     `memory` is shared, writable, of `size_bytes` bytes, and zeroed when the daemon started.
     """
 
-    def __init__(self, memory: memoryview, worker: int) -> None:
+    def __init__(self, memory: memoryview, worker: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         start = worker * _PART
         cells = memory.cast("B").cast("q")[start : start + _PART]
         if len(cells) != _PART:
@@ -117,14 +120,19 @@ class WorkerMetrics:
         self._verdicts = Verdicts(self._tables[VERDICTS])
         self._rows = _Rows(cells)
         self._exemplars = Exemplars(cells[_EXEMPLARS_AT:_ROWS_AT], BOUNDS)
-        self.record: Callable[[Exchange, float], None]
-        self.record, self._picked = _recorder(self._rows, self.token, self._verdicts)
+        self._monotonic = monotonic
+        self._exemplars_due = 0.0
+        self._picks = _Picks()
+        self.record: Callable[[Exchange, float], None] = _recorder(self._rows, self.token, self._verdicts, self._picks)
 
     def flush(self) -> None:
-        """Make what was recorded since the last time visible in the memory, with exemplars of it."""
+        """Make what was recorded since the last time visible in the memory, now and then with exemplars of it."""
         self._rows.flush()
-        for exchange, total in self._picked():
-            self._exemplars.put(exchange, total)
+        now = self._monotonic()
+        if now >= self._exemplars_due:
+            self._exemplars_due = now + EXEMPLARS_EVERY
+            for exchange, total in self._picks.take():
+                self._exemplars.put(exchange, total)
 
     def name_policies(self, instances: Mapping[str, tuple[str, str]]) -> None:
         """Which policy each instance is of and its mode: what verdicts are counted by from now on."""
@@ -174,23 +182,35 @@ class _Rows:
         self.changed.clear()
 
 
-_Picked = Callable[[], list[tuple[Exchange, float]]]
+class _Picks:
+    """Exchanges that are to be exemplars, with their seconds: the slowest since the last time, and the first."""
+
+    __slots__ = ("found", "slowest")
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Exchange, float]] = []
+        self.slowest = -1.0
+
+    def add(self, exchange: Exchange, seconds: float) -> None:
+        """The first, or one slower than all so far."""
+        self.slowest = seconds
+        self.found[1:] = [(exchange, seconds)]
+
+    def take(self) -> list[tuple[Exchange, float]]:
+        """Those there are; the next is the first again."""
+        found, self.found, self.slowest = self.found, [], -1.0
+        return found
 
 
 def _recorder(
-    state: _Rows, token: Callable[[int, str], None], verdicts: Verdicts
-) -> tuple[Callable[[Exchange, float], None], _Picked]:
-    """What counts an exchange in, and what tells which of those since the last time are to be exemplars, each with its
-    time in seconds: the slowest, and the first for what is usual. Closures, so that nothing is looked up twice.
-    """
+    state: _Rows, token: Callable[[int, str], None], verdicts: Verdicts, picks: _Picks
+) -> Callable[[Exchange, float], None]:
+    """What counts an exchange in: a closure, so that nothing is looked up twice."""
     rows, changed, row_of = state.rows, state.changed, state.open
     count_verdict = verdicts.add
-    slowest = -1.0
-    picks: list[tuple[Exchange, float]] = []
 
     def record(exchange: Exchange, now: float) -> None:
         """Count an exchange that is over; `now` is monotonic seconds."""
-        nonlocal slowest
         route = exchange.route
         slot = 0 if route is None else route.slot
         row = rows[slot]
@@ -201,9 +221,8 @@ def _recorder(
         row[kind] += 1
         # A tunnel (101) may last for days: its latency is that of the upgrade.
         own = total = now - exchange.started if kind else exchange.upstream_seconds
-        if total > slowest:
-            slowest = total
-            picks[1:] = [(exchange, total)]
+        if total > picks.slowest:
+            picks.add(exchange, total)
         row[_TOTAL_SUM] += total
         row[_TOTAL + bisect_left(BOUNDS, total)] += 1
         attempts = exchange.attempts
@@ -230,14 +249,7 @@ def _recorder(
             for noted in exchange.verdicts:
                 count_verdict(verdicts[noted])
 
-    def picked() -> list[tuple[Exchange, float]]:
-        nonlocal slowest
-        slowest = -1.0
-        found = picks.copy()
-        picks.clear()
-        return found
-
-    return record, picked
+    return record
 
 
 @dataclass(slots=True)

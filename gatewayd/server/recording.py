@@ -64,7 +64,7 @@ class Recording:
             self.failed += 1
             _log.error("audit: %s", error)
             if needed and document.audit.on_full == "refuse":
-                raise ActionError(f"refused, for it cannot be put on record: {error}") from error
+                raise ActionError(f"refused, for it cannot be put on record: {error}") from None
 
     def status(self) -> Told:
         """How it went so far."""

@@ -7,7 +7,7 @@ import http.client
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -18,6 +18,7 @@ from gatewayd.server import pid_file
 from gatewayd.server.prepare import wanted
 from gatewayd.server.sockets import key_of
 
+_CHUNK = 256 * 1024
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
 
 
@@ -44,12 +45,7 @@ def ask(control: str, method: str, path: str, timeout: float, body: object = Non
 
     A `body` other than None is sent as JSON.
     """
-    address = addresses.parse(control)
-    connection: http.client.HTTPConnection
-    if address.path:
-        connection = _UnixConnection(address.path, timeout)
-    else:
-        connection = http.client.HTTPConnection(_ANY.get(address.host, address.host), address.port, timeout=timeout)
+    connection = _connection(control, timeout)
     try:
         if body is None:
             connection.request(method, path)
@@ -61,6 +57,41 @@ def ask(control: str, method: str, path: str, timeout: float, body: object = Non
         raise NotRunning(f"no daemon answers at {control}: {error}") from error
     finally:
         connection.close()
+
+
+def fetch(control: str, path: str, timeout: float, file: BinaryIO) -> tuple[int, Any]:
+    """Status of the reply to a GET. Its body goes to `file` if that is 200; otherwise it is JSON, and returned.
+
+    Raises `NotRunning`, also where the body ends too soon; `OSError` where `file` takes no more.
+    """
+    with contextlib.closing(_connection(control, timeout)) as connection:
+        try:
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            if reply.status != 200:
+                return reply.status, msgspec.json.decode(reply.read())
+        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+            raise NotRunning(f"no daemon answers at {control}: {error}") from error
+        while chunk := _read(reply, control):
+            file.write(chunk)
+    return 200, None
+
+
+def _read(reply: http.client.HTTPResponse, control: str) -> bytes:
+    try:
+        chunk = reply.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise NotRunning(f"the daemon at {control} went away before all was there: {error}") from error
+    if not chunk and reply.length:
+        raise NotRunning(f"the daemon at {control} went away before all was there")
+    return chunk
+
+
+def _connection(control: str, timeout: float) -> http.client.HTTPConnection:
+    address = addresses.parse(control)
+    if address.path:
+        return _UnixConnection(address.path, timeout)
+    return http.client.HTTPConnection(_ANY.get(address.host, address.host), address.port, timeout=timeout)
 
 
 def held(document: Document) -> set[str]:

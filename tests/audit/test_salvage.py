@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.audit.chain import Chain
-from gatewayd.audit.frames import END, GAP, HEAD, OPENING, RECORD, TIP, frame, frames
-from gatewayd.audit.salvage import is_cut, mended, wholes
+from gatewayd.audit.frames import END, GAP, HEAD, OPENING, RECORD, TIP, Frame, frames
+from gatewayd.audit.salvage import Whole, is_cut, mended, wholes
 from tests.support.evidence import somebody
 
 SIGNER = somebody()
@@ -41,7 +41,7 @@ def test_frames_behind_what_is_damaged(damage, index):
     shift = len(data) - len(DATA)
     behind = [(each.start + shift, each.kind) for each in FRAMES[index + 1 :]]
     # a frame that only its successor vouches for may be taken to be a part of the damage
-    assert [(each.frame.start, each.frame.kind) for each in found][-len(behind) + 1 :] == behind[1:]
+    assert set(behind[1:]) <= {(each.frame.start, each.frame.kind) for each in found}
 
 
 def test_nothing_is_found_where_nothing_is():
@@ -50,12 +50,8 @@ def test_nothing_is_found_where_nothing_is():
 
 
 def test_said_and_counted_of_what_cannot_be_read():
-    data = frame(HEAD, bytes(32), b"s" * 64 + b"?") + frame(GAP, bytes(32), b"???")
-    head, gap = wholes(data, 0, len(data)) if len(list(wholes(data, 0, len(data)))) == 2 else (None, None)
-    if head is not None:
-        assert (head.said, gap.records) == (None, 0)
-    (first, *_) = wholes(data, 0, len(data))
-    assert first.said is None
+    assert Whole(Frame(HEAD, bytes(32), b"s" * 64 + b"?", 0, 0), b"").said is None
+    assert Whole(Frame(GAP, bytes(32), b"???", 0, 0), b"").records == 0
 
 
 @pytest.mark.parametrize("place", range(5))

@@ -9,12 +9,14 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from gatewayd.audit.actions import decode_action, user
 from gatewayd.cli.commands import cli
 from gatewayd.config.load import load
 from gatewayd.config.units import Moment
 from gatewayd.errors import GatewaydError
 from gatewayd.identity import api_keys, last_use
 from gatewayd.identity.consumer_source import open_consumers
+from tests.support.records import bodies_in
 
 PEPPER = "p" * 32
 CONF = """\
@@ -213,3 +215,52 @@ def test_what_comes_next_is_said(desk):
     result = CliRunner().invoke(cli, ["-c", f"{desk.folder}/conf.toml", "keys", "new", "acme", "--create"])
     assert "gatewayd reload" in result.stderr
     assert "shown this once" in result.stderr
+
+
+@pytest.fixture
+def recorded(desk):
+    """A desk whose configuration has the audit on."""
+    conf = desk.folder / "conf.toml"
+    conf.write_text(conf.read_text() + "[audit]\nenabled = true\n")
+    return desk
+
+
+def acted(desk):
+    state = desk.folder / "state"
+    return [decode_action(body) for body in bodies_in(state / "audit" / "actions", state)]
+
+
+def test_what_is_done_to_keys_goes_on_record(recorded):
+    recorded.new("acme", "--create", "--id", "one", "--reason", "first partner")
+    recorded.run("rotate", "acme", "one", "--reason", "yearly")
+    recorded.run("revoke", "acme", "one", "--reason", "leaked")
+    recorded.run("import", "acme", stdin="hmac-sha256:" + "1c" * 32 + "\n")
+    made, rotated, revoked, imported = acted(recorded)
+    two, three = (key["id"] for key in recorded.keys()[1:])
+    assert [(each.action, each.reason) for each in (made, rotated, revoked, imported)] == [
+        ("keys.new", "first partner"),
+        ("keys.rotate", "yearly"),
+        ("keys.revoke", "leaked"),
+        ("keys.import", ""),
+    ]
+    assert {each.target for each in acted(recorded)} == {"acme"}
+    assert {each.actor for each in acted(recorded)} == {user()}
+    assert (made.after["id"], rotated.before["id"], rotated.after["id"]) == ("one", "one", two)
+    assert ("revoked" in revoked.before, "revoked" in revoked.after) == (False, True)
+    assert (imported.after["count"], imported.after["first"][0]["id"]) == (1, three)
+
+
+def test_no_key_and_no_hash_goes_on_record(recorded):
+    key = recorded.new("acme", "--create")
+    (segment,) = (recorded.folder / "state" / "audit" / "actions").glob("*.seg")
+    stored = recorded.keys()[0]["hash"].removeprefix("hmac-sha256:")
+    assert not [secret for secret in (key, stored, PEPPER) if secret.encode() in segment.read_bytes()]
+
+
+@pytest.mark.parametrize("words", [["new", "acme", "--create"], ["revoke", "acme", "one"], ["rotate", "acme", "one"]])
+def test_nothing_is_done_to_keys_that_cannot_be_recorded(recorded, words):
+    recorded.new("acme", "--create", "--id", "one")
+    before = recorded.file()
+    (recorded.folder / "state" / "audit" / "signing.key").write_text("nothing")
+    assert "not done, for it cannot be put on record" in recorded.run(*words)
+    assert recorded.file() == before

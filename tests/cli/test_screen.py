@@ -9,7 +9,7 @@ from gatewayd.cli.rates import Row, frame
 from gatewayd.cli.screen import Consumers, allot, draw, duration, number, size
 from tests.cli.overviews import overview, route, target, verdict
 
-NOT_KNOWN = Consumers((), "not known: the call log is not collected")
+NOT_KNOWN = Consumers((), "calls are not recorded")
 
 
 def lines(found, width=80, height=24, consumers=NOT_KNOWN):
@@ -73,11 +73,11 @@ def test_nothing_happened_yet():
     text = "\n".join(lines(frame(overview(), None)))
     for said in (
         "no traffic yet",
-        "not known: the call log is not collected",
+        "calls are not recorded",
         "none yet",
         "none",
         "0 req/s",
-        "audit ok",
+        "audit lag -",
     ):
         assert said in text
 
@@ -91,7 +91,7 @@ def test_the_header_says_how_it_is():
     (first, second, third, *_) = lines(frame(told, None), 120)
     assert "starting, not ready  workers 1/2 (3 restarts)" in first
     assert "5xx 50.0%" in second
-    assert "log, audit 250ms behind" in second
+    assert "audit lag 250ms" in second
     assert third.strip() == ""
 
 

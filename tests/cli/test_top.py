@@ -31,7 +31,7 @@ MEASURES = {
 class Daemon:
     """Answers what it is asked, in turn."""
 
-    def __init__(self, *looks, stats=(404, {"error": "404: Not Found"})):
+    def __init__(self, *looks, stats=(503, {"error": "calls are not recorded"})):
         self.looks = [msgspec.to_builtins(each) for each in looks]
         self.stats = stats
         self.asked = []
@@ -61,7 +61,7 @@ def test_one_look_is_printed_with_what_happened_during_it(daemon):
     assert done.exit_code == 0, done.output
     (line,) = [line for line in done.output.splitlines() if line.startswith("quotes")]
     assert line.split()[1] == "5.0"
-    assert "the call log is not collected" in done.output
+    assert "calls are not recorded" in done.output
     assert daemon.asked[:2] == [("127.0.0.1:1", "GET", "/v1/top")] * 2
 
 

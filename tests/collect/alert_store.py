@@ -27,7 +27,7 @@ def ground_of(store: Store, document: Document | None = None, **alerts: object) 
     document = document or Document(alerts=Alerts(**alerts))
     cursor = store.cursor()
     calendar = Calendar(UTC)
-    return Ground(cursor, document, calendar, Usual(cursor, calendar, 8, 3), Peaks(cursor))
+    return Ground(cursor, document, calendar, Usual(cursor, calendar, 8, 3), Peaks(cursor), cursor)
 
 
 def add_hour(cursor, at, calls, consumer="acme", route="claims", tier="1h", us=50_000, size=1_000, **sums):

@@ -12,16 +12,21 @@ from gatewayd.audit.record import Captured
 from gatewayd.collect import logs
 from gatewayd.collect.filters import Filters
 from gatewayd.collect.parameters import Wrong
-from tests.support.calls import NOON, add, call, erased, fill, store_in
+from tests.support.calls import NOON, add, call, empty, erased, fill, store_in
 
 EVERYTHING = Filters()
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = store_in(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    store = store_in(tmp_path_factory.mktemp("store"))
     yield store
     store.close()
+
+
+@pytest.fixture
+def store(made):
+    return empty(made)
 
 
 def pages(cursor, filters, order, limit):
@@ -83,18 +88,11 @@ def test_the_next_page_skips_what_came_in_meanwhile(store):
         assert [row["number"] for row in came] == [5]
 
 
-@pytest.fixture(scope="module")
-def long_lived(tmp_path_factory):
-    store = store_in(tmp_path_factory.mktemp("store"))
-    yield store
-    store.close()
-
-
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_who_follows_sees_everything_once(long_lived, data):
+def test_who_follows_sees_everything_once(made, data):
     """Calls come in by chain and number, but at any time of their own; however little is asked for at once."""
-    store = long_lived
+    store = made
     wanted, seen = [], []
     with store.cursor() as cursor:
         since = logs.position(cursor)

@@ -12,18 +12,23 @@ from gatewayd.collect.filters import Filters
 from gatewayd.collect.sketch import bin_of, upper_bound
 from gatewayd.collect.sources import series_of, source_of
 from gatewayd.collect.stats import ORDERS, Measures, compare, series, top
-from tests.support.calls import NOON, call, erased, fill, store_in
+from tests.support.calls import NOON, call, empty, erased, fill, store_in
 
 S = 1_000_000
 T = NOON * S
 ALL = Filters()
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = store_in(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    store = store_in(tmp_path_factory.mktemp("store"))
     yield store
     store.close()
+
+
+@pytest.fixture
+def store(made):
+    return empty(made)
 
 
 def calls(seed=1, count=300):
@@ -76,7 +81,7 @@ def counted(rows, seconds, *, exact):
 
 def asked(cursor, by="", order="calls", limit=10, filters=ALL, begin=T, end=T + 600 * S, exact=False):
     source = source_of(cursor, filters, begin, end, by, exact=exact)
-    return top(cursor, source, by, order, limit, exact=exact)
+    return top(cursor, source, by, order, limit)
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -95,12 +100,11 @@ def test_figures_are_what_python_counts(store, by, exact):
 
 @settings(max_examples=10, deadline=None)
 @given(latencies=st.lists(st.integers(0, 2**41), min_size=1, max_size=30))
-def test_percentiles_are_nearest_ranks(tmp_path_factory, latencies):
-    store = store_in(tmp_path_factory.mktemp("store"))
+def test_percentiles_are_nearest_ranks(made, latencies):
+    store = empty(made)
     fill(store, [call(number, at=NOON, total_us=us) for number, us in enumerate(latencies)])
     with store.cursor() as cursor:
         exact, sketched = asked(cursor, exact=True).total, asked(cursor).total
-    store.close()
     assert [exact.p50_us, exact.p90_us, exact.p99_us] == [nearest(latencies, share) for share in (0.5, 0.9, 0.99)]
     capped = [min(each, 2**40 - 1) for each in (exact.p50_us, exact.p90_us, exact.p99_us)]
     for true, found in zip(capped, (sketched.p50_us, sketched.p90_us, sketched.p99_us), strict=True):
@@ -148,7 +152,7 @@ def test_a_series_has_every_step(store):
     with store.cursor() as cursor:
         for exact in (False, True):
             source, step = series_of(cursor, ALL, T, T + 660 * S, "1m", exact=exact)
-            found = series(cursor, source, step, exact=exact)
+            found = series(cursor, source, step)
             assert [at for at, _ in found] == [T + minute * 60 * S for minute in range(11)]
             for at, measures in found:
                 within = [row for row in rows if at <= row["at"] * S < at + 60 * S]
@@ -165,16 +169,16 @@ def test_changes(store):
     with store.cursor() as cursor:
         now = source_of(cursor, ALL, T, T + 300 * S, "route")
         then = source_of(cursor, ALL, T - 300 * S, T, "route")
-        rows, total = compare(cursor, now, then, "route", "calls", 10, exact=False)
+        rows, total = compare(cursor, now, then, "route", "calls", 10)
         assert [(row.key, row.now.calls, row.then.calls) for row in rows] == [
             ("old", 0, 10),
             ("new", 6, 0),
             ("slow", 4, 4),
         ]
         assert (total.now.calls, total.then.calls, total.then.errors) == (10, 14, 10)
-        slower, _ = compare(cursor, now, then, "route", "p99", 1, exact=False)
+        slower, _ = compare(cursor, now, then, "route", "p99", 1)
         assert [row.key for row in slower] == ["slow"]
-        _, whole = compare(cursor, now, then, "", "calls", 10, exact=True)
+        _, whole = compare(cursor, now, then, "", "calls", 10)
         assert (whole.now, whole.then) == (total.now, total.then)
 
 
@@ -187,5 +191,5 @@ def test_periods_of_different_length_are_compared_by_pace(store):
     with store.cursor() as cursor:
         now = source_of(cursor, ALL, T, T + 60 * S, "route")
         then = source_of(cursor, ALL, T - 600 * S, T, "route")
-        rows, _ = compare(cursor, now, then, "route", "calls", 1, exact=False)
+        rows, _ = compare(cursor, now, then, "route", "calls", 1)
     assert [row.key for row in rows] == ["grew"]

@@ -38,7 +38,9 @@ def levels(ground, hour=NOW, **chosen):
     ground.usual.fill(hour - 70 * DAY, hour + HOUR)
     ground.usual.learn(hour)
     found = {(row.kind, row.subject, row.metric): row for row in ground.usual.levels(hour)}
-    return {key: row for key, row in found.items() if all(getattr(row, name) == wanted for name, wanted in chosen.items())}
+    return {
+        key: row for key, row in found.items() if all(getattr(row, name) == wanted for name, wanted in chosen.items())
+    }
 
 
 def test_an_hour_is_added_up_by_consumer_by_route_and_as_a_whole(ground):
@@ -170,5 +172,7 @@ def test_what_holds_for_a_day_is_learned_once_and_of_the_past_alone(ground):
     ground.usual.learn(NOW + HOUR)
     assert ground.cursor.execute("SELECT DISTINCT subject FROM watched WHERE kind = 'consumer'").fetchall() == watched
     ground.usual.learn(NOW + DAY)
-    watched = ground.cursor.execute("SELECT DISTINCT subject FROM watched WHERE kind = 'consumer' ORDER BY 1").fetchall()
+    watched = ground.cursor.execute(
+        "SELECT DISTINCT subject FROM watched WHERE kind = 'consumer' ORDER BY 1"
+    ).fetchall()
     assert watched == [("acme",), ("today",)]

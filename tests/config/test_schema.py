@@ -43,7 +43,12 @@ VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
                 "b": {"policy": "limit", "mode": "observe", "size": "${file:x}"},
             }
         },
-        {"sinks": {"a": {"kind": "file", "path": "/x", "interval": "2s"}, "b": {"kind": "postgres", "url": "${env:U}"}}},
+        {
+            "sinks": {
+                "a": {"kind": "file", "path": "/x", "interval": "2s"},
+                "b": {"kind": "postgres", "url": "${env:U}"},
+            }
+        },
     ],
 )
 def test_what_is_right(plain):

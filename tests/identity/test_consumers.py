@@ -65,6 +65,15 @@ def test_every_kind_of_credential_is_found_under_its_key():
     assert shown.data == {"keyid": "id-1", "algorithm": "hmac-sha256", "key": SECRET}
 
 
+def test_a_consumer_s_credential_is_found_by_its_name():
+    consumer = Consumer(keys=[key(1, "a"), key(2, "b", scopes=["r"])], basic=[Login("a", "$argon2id$x")])
+    found = index(("acme", consumer), ("other", Consumer(keys=[key(3, "c", revoked=Moment(1))])))
+    assert found.by_name("acme", "key", "b") == found.by_credential("key", digest(2))
+    assert found.by_name("acme", "basic", "a") == found.by_credential("basic", b"a")
+    for wrong in (("acme", "key", "c"), ("acme", "basic", "b"), ("other", "key", "c"), ("nobody", "key", "a")):
+        assert found.by_name(*wrong) is None
+
+
 def test_kinds_are_not_mistaken_for_one_another():
     signature = SignatureKey("bert", "hmac-sha256", SECRET)
     found = index(("anna", Consumer(basic=[Login("anna", "h")], signatures=[signature])))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd import policies
+from gatewayd.core.clock import FakeClock
 from gatewayd.core.exchange import Exchange
 from gatewayd.core.policy import Route
 from gatewayd.observe import metrics
@@ -218,17 +219,21 @@ def test_the_longest_names_are_counted_whole(memory: memoryview) -> None:
     assert totals(memory).verdicts == {Verdict(name, longest, "enforce", "revalidated"): 1}
 
 
-def test_of_what_is_flushed_together_the_first_and_the_slowest_are_exemplars(memory: memoryview) -> None:
-    worker = WorkerMetrics(memory, 0)
+def test_the_first_exchange_and_the_slowest_since_the_last_time_are_exemplars(memory: memoryview) -> None:
+    clock = FakeClock()
+    worker = WorkerMetrics(memory, 0, clock.monotonic)
     for number, seconds in enumerate((0.01, 0.3, 0.02, 2.5, 0.04)):
         worker.record(*over(seconds=seconds, request_id=b"%d" % number))
     assert totals(memory).exemplars == {}
     worker.flush()
     assert ids(memory) == {"quotes": {"0", "3"}}
+    for request_id, slot, seconds in ((b"5", 0, 0.001), (b"6", 1, 0.9), (b"7", 1, 0.8)):
+        worker.record(*over(slot=slot, seconds=seconds, request_id=request_id))
+        worker.flush()
+    assert ids(memory) == {"quotes": {"0", "3"}}
+    clock.advance(metrics.EXEMPLARS_EVERY)
     worker.flush()
-    worker.record(*over(slot=0, seconds=0.001, request_id=b"5"))
-    worker.flush()
-    assert ids(memory) == {"quotes": {"0", "3"}, "other": {"5"}}
+    assert ids(memory) == {"quotes": {"0", "3", "6"}, "other": {"5"}}
 
 
 def ids(memory: memoryview) -> dict[str, set[str]]:

@@ -22,8 +22,10 @@ pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with ScriptedUpstream() as upstream, Daemon(proxied(f"127.0.0.1:{upstream.port}")) as daemon:
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    state = tmp_path_factory.mktemp("state")
+    recorded = {"gateway": {"state_dir": str(state)}, "audit": {"enabled": True}}
+    with ScriptedUpstream() as upstream, Daemon(proxied(f"127.0.0.1:{upstream.port}") | recorded) as daemon:
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port(), timeout=WAIT)
         for _ in range(20):
             connection.request("GET", "/")
@@ -46,6 +48,15 @@ def test_one_look_as_json(daemon):
     found = json.loads(done.stdout)
     assert found["overview"]["routes"]["all"]["classes"][1] == 20
     assert [each["name"] for each in found["routes"]] == ["all"]
+
+
+def test_consumers_are_those_of_the_call_log(daemon):
+    def shown() -> list[str]:
+        done = daemon.call("top", "--once", "--interval", "0.1")
+        return [line for line in done.stdout.splitlines() if "(nobody known)" in line]
+
+    daemon.wait_for(shown, "collected calls")
+    assert "(nobody known)" in shown()[0]
 
 
 class Terminal:

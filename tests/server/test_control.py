@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 
+from gatewayd.audit.actions import user
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.observe import metrics
 from gatewayd.server import control as module
 from gatewayd.server.channel import Channel, ChannelError, Observe, Ready, Reload, Status, Tell
-from gatewayd.server.control import Control, trusted_host
+from gatewayd.server.control import Control, actor_of, trusted_host
 
 STATUS = {
     "version": "1.2.3",
@@ -156,7 +159,28 @@ def purging(body, content_type="application/json", **headers):
 def test_purging_tells_all_workers():
     found, heard = purging(b'{"kind":"tag","value":"a"}')
     assert found == (200, {"purged": 3})
-    assert heard == [Tell("cache/purge", b'{"kind":"tag","value":"a"}')]
+    (told,) = heard
+    assert (told.topic, told.body) == ("cache/purge", b'{"kind":"tag","value":"a"}')
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", told.actor)
+
+
+def test_who_asks_at_a_unix_socket_is_a_user(tmp_path):
+    async def answer(request):
+        return web.Response(text=actor_of(request))
+
+    async def run():
+        app = web.Application()
+        app.router.add_get("/", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.UnixSite(runner, f"{tmp_path}/s").start()
+        connector = aiohttp.UnixConnector(f"{tmp_path}/s")
+        async with aiohttp.ClientSession(connector=connector) as session, session.get("http://localhost/") as reply:
+            found = await reply.text()
+        await runner.cleanup()
+        return found
+
+    assert asyncio.run(run()) == user()
 
 
 @pytest.mark.parametrize(("said", "expected"), [([None, {"limits": []}], (200, {"limits": []})), ([None], (404, None))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ import threading
 import pytest
 
 from gatewayd.config.model import decode
-from gatewayd.server.running import NotRunning, ask, held
+from gatewayd.server.running import NotRunning, ask, fetch, held
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -54,6 +55,41 @@ def control(request, tmp_path):
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_a_file_is_fetched(control):
+    address, server = control
+    server.page = bytes(range(256)) * 4000
+    file = io.BytesIO()
+    assert fetch(address, "/v1/export", 3.0, file) == (200, None)
+    assert file.getvalue() == server.page
+
+
+def test_what_is_no_file_is_told(control):
+    address, server = control
+    server.page, server.status = {"error": "no"}, 503
+    file = io.BytesIO()
+    assert fetch(address, "/v1/export", 3.0, file) == (503, {"error": "no"})
+    assert file.getvalue() == b""
+
+
+@pytest.mark.parametrize(
+    "reply", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"HTTP/1.1 503 X\r\n\r\nno"]
+)
+def test_a_file_that_does_not_come_whole(reply):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(NotRunning):
+            fetch(f"127.0.0.1:{listening.getsockname()[1]}", "/v1/export", 3.0, io.BytesIO())
+        thread.join()
 
 
 def document(**tables):

@@ -22,7 +22,7 @@ from gatewayd.collect.sinks.sink import Blocking, Memory, RefusedError, SinkErro
 from gatewayd.config.sinks import ClickhouseSink
 
 MOMENT = """strftime("at", '%Y-%m-%d %H:%M:%S.%f')"""
-TOKEN = "insert_deduplication_token"
+TOKEN = "insert_deduplication_token"  # noqa: S105
 SETTINGS = {
     "insert_deduplicate": "1",
     "async_insert": "0",

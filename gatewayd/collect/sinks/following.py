@@ -19,7 +19,6 @@ from duckdb import DuckDBPyConnection
 
 from gatewayd.collect.store import Store
 
-_PUT = "INSERT INTO exports VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET position = excluded.position"
 _OURS = "SELECT name, position FROM exports WHERE name = ? OR starts_with(name, ?) OR starts_with(name, ?)"
 _OWN = 4
 """Values at the end of each row that are ours: its identifier, chain, number, and time in seconds."""
@@ -100,34 +99,43 @@ class Following:
     def plan(self, batch: Batch) -> None:
         """Keep what `batch` reaches to, before it is sent: after a crash the same is read again."""
         planned = {f"{self.reader}/{chain}#planned": number for chain, number in batch.sent.items()}
-        self._put(planned | {f"{self.reader}#planned": len(batch)})
+        self._put(self._no_plan() | planned | {f"{self.reader}#planned": 1})
 
     def commit(self, batch: Batch, remember: Mapping[str, int] | None = None) -> None:
         """`batch` is sent: go on behind it. What is to be remembered is, at the same instant."""
-        own = {f"{self.reader}#{name}": number for name, number in (remember or {}).items()}
-        if self._remembered.get(f"{self.reader}#planned"):
-            own[f"{self.reader}#planned"] = 0
+        own = {f"{self.reader}#{name}": number for name, number in (remember or {}).items()} | self._no_plan()
         self._put({f"{self.reader}/{chain}": number for chain, number in batch.sent.items()} | own)
-        if self._sent is not None:
-            self._sent |= batch.sent
+        assert self._sent is not None
+        self._sent |= batch.sent
         self._anchor = _Anchor(*batch.rows[-1][-_OWN:-1])
 
     def remember(self, numbers: Mapping[str, int]) -> None:
         """Keep numbers, durably."""
+        self._load()
         self._put({f"{self.reader}#{name}": number for name, number in numbers.items()})
 
     def remembered(self, name: str) -> int | None:
         """A number that was kept, by this process or one before."""
+        self._load()
+        return self._remembered.get(f"{self.reader}#{name}")
+
+    def _load(self) -> None:
         if self._sent is None:
             with self._store.cursor() as cursor:
                 self._known(cursor)
-        return self._remembered.get(f"{self.reader}#{name}")
 
     def _put(self, positions: Mapping[str, int]) -> None:
+        """All of them or none. One statement for each of the two ways: an upsert by row costs ten times as much."""
+        known = {name: position for name, position in positions.items() if name in self._remembered}
+        new = {name: position for name, position in positions.items() if name not in known}
         with self._store.cursor() as cursor:
             cursor.begin()
             try:
-                cursor.executemany(_PUT, list(positions.items()))
+                if known:
+                    put = f"FROM ({_values(known)}) AS put (name, position) WHERE exports.name = put.name"
+                    cursor.execute(f"UPDATE exports SET position = put.position {put}", _flat(known))  # noqa: S608
+                if new:
+                    cursor.execute(f"INSERT INTO exports {_values(new)}", _flat(new))
                 cursor.commit()
             except BaseException:
                 cursor.rollback()
@@ -139,69 +147,59 @@ class Following:
         if self._sent is not None:
             return self._sent
         cursor.execute(_OURS, [self.reader, f"{self.reader}/", f"{self.reader}#"])
-        found = dict(cursor.fetchall())
-        if self.reader not in found:
+        self._remembered = dict(cursor.fetchall())
+        if self.reader not in self._remembered:
             edge = "min(number) - 1" if self._start == "oldest" else "max(number)"
             cursor.execute(f"SELECT chain, {edge} FROM calls GROUP BY chain")  # noqa: S608
-            found = {f"{self.reader}/{chain}": int(number) for chain, number in cursor.fetchall()}
-            found[self.reader] = 1
-            self._put(found)
-        self._remembered = found
+            self._put({f"{self.reader}/{chain}": int(number) for chain, number in cursor.fetchall()} | {self.reader: 1})
         prefix = f"{self.reader}/"
-        chains = {name.removeprefix(prefix): number for name, number in found.items() if name.startswith(prefix)}
+        named = self._remembered.items()
+        chains = {name.removeprefix(prefix): number for name, number in named if name.startswith(prefix)}
         self._sent = {chain: number for chain, number in chains.items() if "#" not in chain}
         return self._sent
 
     def _read(
         self, cursor: DuckDBPyConnection, columns: Sequence[str], most: int, sent: Mapping[str, int]
     ) -> Batch | None:
-        planned = self._remembered.get(f"{self.reader}#planned", 0)
-        select = ", ".join([*columns, "rowid", "chain", "number", 'epoch("at")'])
-        while True:
-            anchor = self._anchor = self._standing(cursor, sent)
-            found = cursor.execute(
-                f"SELECT {select} FROM calls WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608
-                [anchor.row, planned or most],
-            ).fetchall()
-            rows = self._following(found, sent, planned)
+        self._anchor = self._standing(cursor, sent)
+        values = ", ".join([*columns, "rowid", "chain", "number", 'epoch("at")'])
+        select = f"SELECT {values} FROM calls WHERE rowid > ?"  # noqa: S608
+        if self._remembered.get(f"{self.reader}#planned"):
+            ends = self._ends()
+            rows = _planned(cursor, select, self._anchor.row, ends)
             if rows:
-                return self._batch(cursor, rows, sent, planned)
-            if planned:  # all of it was removed since
-                self._put({f"{self.reader}#planned": 0})
-                planned = 0
-            elif found:
-                self._anchor = _Anchor(*found[-1][-_OWN:-1])
-            else:
-                return None
+                reached = {chain: end for chain, end in ends.items() if end > sent.get(chain, 0)}
+                return self._batch(cursor, rows, sent, reached)
+            self._put(self._no_plan())  # all of it was removed since
+        rows = _next(cursor, select, self._anchor.row, most, sent)
+        return self._batch(cursor, rows, sent, {row[-3]: row[-2] for row in rows}) if rows else None
 
-    def _following(self, found: list[Row], sent: Mapping[str, int], planned: int) -> list[Row]:
-        """Those that are not sent yet, as far as a plan reaches."""
-        if not planned:
-            return [row for row in found if row[-2] > sent.get(row[-3], 0)]
-        ends = self._planned({row[-3] for row in found})
-        return [row for row in found if sent.get(row[-3], 0) < row[-2] <= ends[row[-3]]]
-
-    def _planned(self, chains: set[str]) -> dict[str, int]:
-        return {chain: self._remembered.get(f"{self.reader}/{chain}#planned", 0) for chain in chains}
-
-    def _batch(self, cursor: DuckDBPyConnection, rows: list[Row], sent: Mapping[str, int], planned: int) -> Batch:
-        reached = dict(sent)
-        first: dict[str, int] = {}
-        for row in rows:
-            first.setdefault(row[-3], row[-2])
-            reached[row[-3]] = row[-2]
-        if planned:
-            ends = self._planned(sent.keys() | first.keys())
-            reached |= {chain: max(end, sent.get(chain, 0)) for chain, end in ends.items()}
-        moved = sorted((chain, sent.get(chain, 0), to) for chain, to in reached.items() if to != sent.get(chain, 0))
+    def _batch(
+        self, cursor: DuckDBPyConnection, rows: list[Row], sent: Mapping[str, int], reached: dict[str, int]
+    ) -> Batch:
+        first = {row[-3]: row[-2] for row in reversed(rows)}
+        moved = sorted((chain, sent.get(chain, 0), to) for chain, to in reached.items())
         (last,) = cursor.execute("SELECT max(rowid) FROM calls").fetchone() or (0,)
         return Batch(
             rows,
-            {chain: to for chain, _, to in moved},
+            reached,
             hashlib.sha256(repr(moved).encode()).hexdigest()[:32],
             last - rows[-1][-_OWN],
-            sum(self._skipped(cursor, chain, sent.get(chain, 0), number) for chain, number in first.items()),
+            sum(self._skipped(cursor, chain, start, first.get(chain, to + 1)) for chain, start, to in moved),
         )
+
+    def _ends(self) -> dict[str, int]:
+        """How far a plan reaches, by chain."""
+        start, end = f"{self.reader}/", "#planned"
+        named = self._remembered.items()
+        return {
+            name[len(start) : -len(end)]: number
+            for name, number in named
+            if name.startswith(start) and name.endswith(end) and number
+        }
+
+    def _no_plan(self) -> dict[str, int]:
+        return {name: 0 for name, number in self._remembered.items() if name.endswith("#planned") and number}
 
     def _skipped(self, cursor: DuckDBPyConnection, chain: str, last: int, first: int) -> int:
         """Records between `last`, which was sent, and `first`, which is next. A gap behind a record that is still
@@ -221,17 +219,49 @@ class Following:
         return known or _searched(cursor, sent)
 
 
+def _next(cursor: DuckDBPyConnection, select: str, start: int, most: int, sent: Mapping[str, int]) -> list[Row]:
+    """Rows behind the one `start` that are not sent: those of the next `most` identifiers that there are some of.
+
+    A range, not a LIMIT: for that, DuckDB would first work out the columns of many more rows.
+    """
+    while True:
+        found = cursor.execute(f"{select} AND rowid <= ? ORDER BY rowid", [start, start + most]).fetchall()
+        rows = [row for row in found if row[-2] > sent.get(row[-3], 0)]
+        if rows:
+            return rows
+        cursor.execute("SELECT min(rowid) - 1 FROM calls WHERE rowid > ?", [found[-1][-_OWN] if found else start])
+        (following,) = cursor.fetchone() or (None,)
+        if following is None:
+            return []
+        start = following
+
+
+def _planned(cursor: DuckDBPyConnection, select: str, start: int, ends: Mapping[str, int]) -> list[Row]:
+    """What is there of a plan. Behind `start` nothing is sent."""
+    within = " OR ".join(["(chain = ? AND number <= ?::UBIGINT)"] * len(ends))
+    return cursor.execute(f"{select} AND ({within}) ORDER BY rowid", [start, *_flat(ends)]).fetchall()
+
+
 def _searched(cursor: DuckDBPyConnection, sent: Mapping[str, int]) -> _Anchor:
     """The row before the first that is not sent; the last one if all are."""
-    standing = ", ".join(["(?, ?::UBIGINT)"] * len(sent)) or "('', 0::UBIGINT)"
+    standing = sent or {"": 0}
     cursor.execute(
         "SELECT min(calls.rowid) FROM calls "  # noqa: S608
-        f"LEFT JOIN (VALUES {standing}) AS sent (chain, number) ON calls.chain = sent.chain "
+        f"LEFT JOIN ({_values(standing)}) AS sent (chain, number) ON calls.chain = sent.chain "
         "WHERE calls.number > coalesce(sent.number, 0)",
-        [value for pair in sent.items() for value in pair],
+        _flat(standing),
     )
     (first,) = cursor.fetchone() or (None,)
     below, bound = ("", []) if first is None else ("WHERE rowid < ?", [first])
     cursor.execute(f"SELECT rowid, chain, number FROM calls {below} ORDER BY rowid DESC LIMIT 1", bound)  # noqa: S608
     row = cursor.fetchone()
     return _Anchor(*row) if row else _Anchor()
+
+
+def _values(numbers: Mapping[str, int]) -> str:
+    return f"VALUES {', '.join(['(?, ?::UBIGINT)'] * len(numbers))}"
+
+
+def _flat(numbers: Mapping[str, int]) -> list[str | int]:
+    """The values of `_values`."""
+    return [value for pair in numbers.items() for value in pair]

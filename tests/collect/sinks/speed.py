@@ -1,7 +1,7 @@
 """How many calls each kind of sink sends: `python -m tests.collect.sinks.speed [file postgres clickhouse syslog]`.
 
-100,000 made-up calls from a store to a target on this machine, in batches of the default size. Shown is what they took by
-the clock, and in CPU time of this process, which is what the control process would pay.
+100,000 made-up calls from a store to a target on this machine, in batches of the default size. Shown is what they took
+by the clock, and in CPU time of this process, which is what the control process would pay.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def target(kind: str, folder: Path) -> Iterator[AnySink]:
     else:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("127.0.0.1", 0))
-            yield SyslogSink(address="127.0.0.1:{}".format(sock.getsockname()[1]), transport="udp")
+            yield SyslogSink(address=f"127.0.0.1:{sock.getsockname()[1]}", transport="udp")
 
 
 async def at_once(_: float) -> bool:

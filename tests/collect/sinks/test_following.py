@@ -153,6 +153,53 @@ def test_a_planned_batch_keeps_its_name_though_some_of_it_was_removed(store):
     assert Following(store, "a").read(COLUMNS, 4) is None
 
 
+def test_a_planned_batch_of_rows_that_stood_far_apart(store):
+    """Identifiers move together, and others near them."""
+    put(store, 300_000)
+    execute(store, "DELETE FROM calls WHERE number % 1000 <> 0 OR number < 5000")
+    following = Following(store, "a")
+    following.remembered("")
+    batch = following.read(COLUMNS, 3500)
+    assert named(batch) == [("calls-0", number) for number in (5000, 6000, 7000, 8000)]
+    following.plan(batch)
+    execute(store, "CHECKPOINT")
+    with store.cursor() as cursor:
+        cursor.execute("SELECT max(rowid) FROM calls")
+        assert cursor.fetchone()[0] < 3500
+    again = Following(store, "a").read(COLUMNS, 1)
+    assert (named(again), again.token) == (named(batch), batch.token)
+    assert again.behind == 292
+
+
+def test_plans_that_come_to_nothing_leave_no_trace(store):
+    """Or the next one's name would not be the same when it is read again."""
+    put(store, 2)
+    put(store, 2, "calls-1")
+    following = Following(store, "a")
+    following.plan(following.read(COLUMNS, 3))
+    execute(store, "DELETE FROM calls WHERE chain = 'calls-0' OR number = 1")
+    put(store, 3, first=3)
+    following = Following(store, "a")
+    batch = following.read(COLUMNS, 2)
+    assert (named(batch), batch.skipped) == ([("calls-1", 2), ("calls-0", 3)], 3)
+    following.plan(batch)
+    again = Following(store, "a").read(COLUMNS, 10)
+    assert (named(again), again.token, again.skipped) == (named(batch), batch.token, 3)
+    following.commit(again)
+    assert followed(Following(store, "a")) == names(2, first=4)
+
+
+def test_a_chain_of_a_plan_that_is_gone(store):
+    put(store, 2)
+    put(store, 2, "calls-1")
+    following = Following(store, "a")
+    batch = following.read(COLUMNS, 4)
+    following.plan(batch)
+    execute(store, "DELETE FROM calls WHERE chain = 'calls-0'")
+    again = following.read(COLUMNS, 4)
+    assert (named(again), again.token, again.skipped) == (names(2, "calls-1"), batch.token, 2)
+
+
 def test_a_part_of_a_batch_has_its_own_name(store):
     put(store, 4)
     batch = Following(store, "a").read(COLUMNS, 4)
@@ -174,6 +221,12 @@ def test_numbers_are_remembered_with_the_position(store):
     assert followed(again) == names(1, first=2)
 
 
+def test_what_is_remembered_first_of_all(store):
+    for number in (1, 2):
+        Following(store, "a").remember({"size": number})
+    assert Following(store, "a").remembered("size") == 2
+
+
 def test_an_expression_that_fails_leaves_it_where_it_was(store):
     put(store, 2)
     following = Following(store, "a")
@@ -188,7 +241,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(STEPS)
 def test_whatever_happens_every_record_is_sent_or_skipped_and_none_twice(tmp_path_factory, steps):
     store = opened(tmp_path_factory.mktemp("store"))
