@@ -56,6 +56,7 @@ class Spool:
         self._syncing = Syncing()
         self._descriptor = -1
         self._size = 0  # bytes of the segment
+        self._stands = (found.previous, found.records)  # the chain's, behind them
         self._begun = 0.0
         self._unsigned = False
         self._waiting: list[bytes] = []
@@ -129,10 +130,7 @@ class Spool:
         os.close(self._lock)
 
     def _append(self, records: Sequence[bytes]) -> bool:
-        chain = self._chain
-        previous, count = chain.previous, chain.records
-        if not self._put(chain.append(records)):
-            chain.previous, chain.records = previous, count
+        if not self._put(self._chain.append(records)):
             return False
         self.written += len(records)
         self._unsigned = True
@@ -148,16 +146,19 @@ class Spool:
         return True
 
     def _put(self, data: bytes) -> bool:
-        """Write `data` behind what stands, or leave that as it was."""
+        """Write `data`, which the chain just made, behind what stands; or leave both as they were."""
+        chain = self._chain
         try:
             done = os.write(self._descriptor, data)
             if done < len(data):
                 os.write(self._descriptor, data[done:])  # it tells why
         except OSError as error:
             os.ftruncate(self._descriptor, self._size)
+            chain.previous, chain.records = self._stands
             self._fail(error)
             return False
         self._size += len(data)
+        self._stands = chain.previous, chain.records
         return True
 
     def _turn(self) -> None:
@@ -170,11 +171,12 @@ class Spool:
     def _open_next(self) -> bool:
         """Make the next segment's file with its opening."""
         chain = self._chain
-        previous, segment = chain.previous, chain.segment
+        segment = chain.segment
         try:
             self._open(chain.open(self._now()))
         except OSError as error:
-            chain.previous, chain.segment = previous, segment
+            chain.segment = segment
+            chain.previous, chain.records = self._stands
             self._fail(error)
             return False
         return True
@@ -191,6 +193,7 @@ class Spool:
             os.unlink(path)
             raise
         self._descriptor, self._size = descriptor, len(opening)
+        self._stands = self._chain.previous, self._chain.records
         self._begun = self._clock.monotonic()
         self._unsigned = False
 
@@ -213,9 +216,7 @@ class Spool:
             del self._waiting[:PIECE]
             self._waiting_bytes -= sum(map(len, piece))
         if self._lost:
-            previous, count = self._chain.previous, self._chain.records
             if not self._put(self._chain.gap(self._now(), self._lost) + self._chain.append(())):
-                self._chain.previous, self._chain.records = previous, count
                 return
             self._lost = 0
         if self.full:

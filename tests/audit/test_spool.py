@@ -194,6 +194,24 @@ def test_what_a_full_disk_does_not_take_is_kept_and_written_later(tmp_path, cloc
     assert caplog.text.count("cannot be written") == 1
 
 
+@pytest.mark.parametrize("signing", [Spool.commit, Spool._turn, Spool.close])
+@pytest.mark.parametrize("room", [0, 1, 50])
+def test_a_head_that_finds_no_room_leaves_the_chain_whole(tmp_path, clock, monkeypatch, signing, room):
+    spool = opened(tmp_path, clock)
+    spool.write([b"before"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", writing_only(room))
+        signing(spool)
+        assert spool.full
+    if signing is Spool.close:
+        spool = opened(tmp_path, clock)
+    spool.tick(clock.monotonic())
+    spool.write([b"after"])
+    spool.commit()
+    spool.close()
+    assert bodies_in(spool.folder, tmp_path) == [b"before", b"after"]
+
+
 def test_what_does_not_fit_in_memory_leaves_a_gap_that_the_chain_tells_of(tmp_path, clock, monkeypatch):
     monkeypatch.setattr(module, "BACKLOG", 10)
     spool = opened(tmp_path, clock, on_full="drop")
