@@ -262,6 +262,10 @@ gatewayd listens on {url}, its control listener on {control}. In another termina
   which way   {gatewayd} explain GET {url}/v1/policies/POL-000123
   table       {gatewayd} routes
   reload      {gatewayd} reload        # after a change to conf.toml; a wrong one changes nothing
+  live        {gatewayd} top
+  calls       {gatewayd} logs -f
+  figures     {gatewayd} stats top route        # compare, series
+  proof       {gatewayd} audit verify
   watch       {gatewayd} status
               curl -s {control}/metrics
               tail -f {_short(log)}

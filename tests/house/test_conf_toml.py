@@ -27,7 +27,7 @@ from .tree import ROOT, read
 
 CONFIGS = {name: load_policy(name).Config for name in ORDER}
 TEXT = read("conf.toml")
-COMMENTED = re.compile(r"^#(?=[a-z_]+ = |\[)", re.MULTILINE)
+COMMENTED = re.compile(r"^#(?=[a-z_0-9]+ = |\[)", re.MULTILINE)
 """A line that is an option or a table, taken out of use."""
 WHOLE = COMMENTED.sub("", TEXT)
 Standing = dict[tuple[type[Struct], str], list[object]]
