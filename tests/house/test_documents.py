@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -109,6 +110,15 @@ def test_every_dependency_is_used(kind, below):
     packages = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names(asked) - PROGRAMS}
     unused = sorted(packages - imported(below))
     assert unused == []
+
+
+def test_what_is_imported_is_asked_for():
+    """What happens to be there because something else needs it is not there for users."""
+    extras = [name for kind in ("redis", "postgres") for name in PYPROJECT["project"]["optional-dependencies"][kind]]
+    asked = {
+        IMPORTED_AS.get(name, name.replace("-", "_")) for name in names(PYPROJECT["project"]["dependencies"] + extras)
+    }
+    assert imported("gatewayd") - asked - sys.stdlib_module_names <= {"gatewayd"}
 
 
 def test_the_changelog_keeps_its_form():
