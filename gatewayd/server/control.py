@@ -60,7 +60,7 @@ class Control:
         self._memory = memory
         self._make_parts = make_parts
         self._parts: list[Part] = []
-        self._recorded: bool | None = None  # whether calls are; what there is to answer depends on that
+        self._recorded = False  # whether calls are; the supervisor starts another where that changes
         self._briefed = asyncio.Event()
         self._observe = Observe("", {})
         self._channel: Channel | None = None
@@ -93,11 +93,8 @@ class Control:
             raise ChannelError(f"the control process does not know {type(message).__name__}")
         self._observe = message
         document = decode(msgspec.msgpack.decode(message.document))
-        if self._recorded is None:
+        if not self._parts:
             self._begin(document)
-        elif self._recorded != document.audit.enabled:
-            self._over.set()  # the supervisor starts another, with other parts
-            return None
         for part in self._parts:
             try:
                 await part.apply(document)

@@ -27,16 +27,20 @@ class ControlKeeper:
         self._kept: Kept | None = None
         self._sock: socket | None = None
         self._observe = Observe("", {})
+        self._recorded = False
         self._matching = asyncio.Lock()
         self.restarts = 0
 
-    async def match(self, sock: socket | None, observe: Observe) -> None:
-        """Run on `sock`, or not at all if that is None, with the metrics' names in `observe`."""
+    async def match(self, sock: socket | None, observe: Observe, recorded: bool = False) -> None:
+        """Run on `sock`, or not at all if that is None, with the metrics' names in `observe`.
+
+        `recorded`: whether calls are. It consists of other parts then, so another is started.
+        """
         async with self._matching:
             self._observe = observe
-            if sock is not self._sock:
+            if sock is not self._sock or recorded != self._recorded:
                 await self.end()
-            self._sock = sock
+            self._sock, self._recorded = sock, recorded
             if sock is not None:
                 self._keep()
 

@@ -284,8 +284,9 @@ class Supervisor:
 
     async def _match_control(self) -> None:
         generations = self._generations
-        observe = Observe(generations.document.control.address, self._slots.names(), generations.packed)
-        await self._control.match(generations.control(), observe)
+        document = generations.document
+        observe = Observe(document.control.address, self._slots.names(), generations.packed)
+        await self._control.match(generations.control(), observe, document.audit.enabled)
 
     async def _answer(self, message: AnyMessage, _: list[socket]) -> bytes | None:
         """What the control process asks."""

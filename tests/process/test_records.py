@@ -85,6 +85,7 @@ def kill_supervisor(daemon):
     daemon.wait_until_ready()
 
 
+@pytest.mark.timeout(30 * KILLS + 60)
 @pytest.mark.parametrize("mode", ["batched", "strict"])
 @pytest.mark.parametrize("kill", [kill_worker, kill_control])
 def test_every_answered_call_has_one_record_though_processes_are_killed(upstream, kill, mode):
@@ -102,6 +103,7 @@ def test_every_answered_call_has_one_record_though_processes_are_killed(upstream
         assert prove(daemon, outcome.marks) >= outcome.ok
 
 
+@pytest.mark.timeout(30 * KILLS + 60)
 def test_every_answered_call_has_one_record_though_the_supervisor_is_killed(upstream):
     with started(recorded(upstream)) as daemon:
         daemon.launch()

@@ -70,6 +70,21 @@ def test_it_runs_where_it_is_wanted():
     assert play(scenario) == 0
 
 
+def test_another_runs_where_calls_are_recorded_from_now_on():
+    async def scenario(keeper, socks):
+        found = []
+        for recorded in (False, True, True, False):
+            await keeper.match(socks[0], OBSERVE, recorded)
+            assert await ready(socks[0]) == (200, {"ready": True})
+            found.append(keeper._kept.child.pid)
+        return found, keeper.restarts
+
+    (off, on, still, off_again), restarts = play(scenario)
+    assert on == still
+    assert len({off, on, off_again}) == 3
+    assert restarts == 0
+
+
 def test_it_comes_back():
     async def scenario(keeper, socks):
         await keeper.match(socks[0], OBSERVE)
