@@ -116,8 +116,6 @@ class Supervisor:
             try:
                 await self._generations.advance(self._crew)
                 pid_file.move(document.gateway.pid_file, self._generations.document.gateway.pid_file)
-                # Later, because the control process may be the one that asked, and is still to get its answer.
-                spawn(self._match_control(), "match control")
             except ConfigError as error:
                 faults = error.faults
                 raise
@@ -128,6 +126,8 @@ class Supervisor:
             finally:
                 self._reloaded(faults)
                 await self._record_reload(actor, document, packed, faults)
+            # Later, because the control process may be the one that asked, and is still to get its answer.
+            spawn(self._match_control(), "match control")
 
     async def upgrade(self) -> None:
         """Start a new daemon on the same sockets and leave once it serves; if it does not, serve on."""

@@ -143,6 +143,28 @@ def test_every_answered_call_has_one_record_over_reloads_and_upgrades(upstream):
         assert prove(daemon, outcome.marks) == outcome.ok
 
 
+def test_recording_is_switched_on_and_off_by_who_asks_for_a_reload(upstream):
+    """The process that was asked is replaced by it, and answers nevertheless."""
+    with started(recorded(upstream)) as daemon:
+        daemon.launch()
+        daemon.wait_until_ready()
+        processes = [daemon.control_pid()]
+        for generation, enabled in enumerate([False, True, False, True], 2):
+            document = recorded(upstream, enabled=enabled)
+            document["gateway"] |= {"state_dir": str(daemon.folder / "state")}
+            daemon.write(document)
+            asked = daemon.call("reload")
+            assert (asked.returncode, asked.stderr) == (0, ""), asked.stdout
+            daemon.wait_for(
+                lambda: daemon.probe("/livez")[0] == 200 and daemon.control_pid() not in processes, "another"
+            )
+            daemon.wait_until_ready(generation)
+            processes.append(daemon.control_pid())
+            assert (daemon.call("logs").returncode == 0) is enabled
+        assert daemon.metric("gatewayd_control_restarts_total") == 0
+        assert len(set(processes)) == 5
+
+
 def served_by_another(daemon, before):
     """Whether a supervisor other than `before` is ready; while they change places, nobody may know."""
     ready, status = daemon.probe("/readyz")[0], daemon.probe("/status")
