@@ -199,11 +199,11 @@ class Control:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """What changes something is refused to web pages: to names that only point here, and to other origins."""
-        if request.method == "POST" and (
-            "Origin" in request.headers or not trusted_host(request.host, self._observe.address)
-        ):
-            raise web.HTTPForbidden(text="not from there: ask by a loopback address or the configured one")
+        """What changes something, or tells of calls and consumers, is refused to web pages: to names that only point
+        here, and to other origins."""
+        guarded = request.method == "POST" or request.path == "/usage" or request.path.startswith("/v1/")
+        if guarded and ("Origin" in request.headers or not trusted_host(request.host, self._observe.address)):
+            raise web.HTTPForbidden(text="not from there: ask by an IP address, by localhost or by the configured name")
         return await handler(request)
 
 
@@ -218,9 +218,9 @@ def actor_of(request: web.Request) -> str:
 
 
 def trusted_host(host: str, configured: str) -> bool:
-    """Whether a Host header names this machine by loopback, or by the address that is `configured`.
+    """Whether a Host header names this machine by an IP address, as localhost, or by the name that is `configured`.
 
-    A name that somebody's DNS points at this machine is neither (DNS rebinding).
+    A name that somebody's DNS points at this machine is none of these (DNS rebinding).
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
@@ -230,9 +230,10 @@ def trusted_host(host: str, configured: str) -> bool:
     if name in ("localhost", known.host) and name:
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        ipaddress.ip_address(name)
     except ValueError:
         return False
+    return True
 
 
 @web.middleware

@@ -19,6 +19,7 @@ from gatewayd.server.prepare import wanted
 from gatewayd.server.sockets import key_of
 
 _CHUNK = 256 * 1024
+_HOST = {"Host": "localhost"}  # the control listener answers to few names, lest web pages ask it
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
 
 
@@ -48,9 +49,10 @@ def ask(control: str, method: str, path: str, timeout: float, body: object = Non
     connection = _connection(control, timeout)
     try:
         if body is None:
-            connection.request(method, path)
+            connection.request(method, path, headers=_HOST)
         else:
-            connection.request(method, path, msgspec.json.encode(body), {"Content-Type": "application/json"})
+            content = {"Content-Type": "application/json"}
+            connection.request(method, path, msgspec.json.encode(body), _HOST | content)
         reply = connection.getresponse()
         return reply.status, msgspec.json.decode(reply.read())
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
@@ -66,7 +68,7 @@ def fetch(control: str, path: str, timeout: float, file: BinaryIO) -> tuple[int,
     """
     with contextlib.closing(_connection(control, timeout)) as connection:
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=_HOST)
             reply = connection.getresponse()
             if reply.status != 200:
                 return reply.status, msgspec.json.decode(reply.read())

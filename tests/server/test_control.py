@@ -135,12 +135,22 @@ def test_reload_and_its_faults():
 @pytest.mark.parametrize(
     "headers", [{"Host": "evil.example"}, {"Host": "evil.example:9901"}, {"Origin": "http://127.0.0.1"}]
 )
-def test_web_pages_reload_nothing(headers):
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/reload"), ("GET", "/usage?consumer=a"), ("GET", "/v1/logs"), ("GET", "/%761/logs")]
+)
+def test_web_pages_reload_nothing_and_read_nothing_of_anybody(headers, method, path):
     async def scenario(supervisor, request):
-        del supervisor.answers[Reload]  # not to be asked
-        return await request("POST", "/reload", **headers)
+        supervisor.answers.clear()  # not to be asked
+        return await request(method, path, **headers)
 
     assert play(scenario)[0] == 403
+
+
+def test_probes_and_metrics_are_for_everybody():
+    async def scenario(supervisor, request):
+        return await request("GET", "/readyz", Host="gateway.example")
+
+    assert play(scenario)[0] == 200
 
 
 def purging(body, content_type="application/json", **headers):
@@ -226,7 +236,7 @@ def test_errors_are_json_and_nobody_says_which_library_this_is():
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:9901", "127.0.0.1:9901", "127.9.9.9", "[::1]:9901"])
 @pytest.mark.parametrize("configured", ["127.0.0.1:9901", "0.0.0.0:9901", "unix:/run/control.sock"])
-def test_loopback_is_trusted(host, configured):
+def test_this_machine_is_trusted(host, configured):
     assert trusted_host(host, configured)
 
 
@@ -234,7 +244,8 @@ def test_loopback_is_trusted(host, configured):
     ("host", "configured", "trusted"),
     [
         ("10.0.0.5:9901", "10.0.0.5:9901", True),
-        ("10.0.0.6:9901", "10.0.0.5:9901", False),
+        ("10.0.0.6:9901", "0.0.0.0:9901", True),
+        ("[2001:db8::1]", "[::]:9901", True),
         ("gateway.internal", "gateway.internal:9901", True),
         ("GATEWAY.internal:1", "gateway.internal:9901", True),
         ("localhost.evil.example", "127.0.0.1:9901", False),
