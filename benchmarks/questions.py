@@ -1,12 +1,14 @@
 """How long questions about calls take: `python -m benchmarks.questions --calls 10000000`. docs/logs-and-stats.md
 
 A store is filled with calls of some days, with all their rollups, and asked as the control API asks it: through a fresh
-cursor, with the memory and the one thread that the store has. Times are the middle of three; CPU time is beside
-them, for machines that do something else meanwhile.
+cursor, with the memory and the one thread that the store has. Each question is asked *cold* first, of a store that was
+just opened and whose file the system keeps nothing of in memory, then some times *warm*. CPU time is beside what the
+clock says, for machines that do something else meanwhile.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import tempfile
 import time
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import duckdb
@@ -30,6 +32,7 @@ BEGIN = 1_790_000_000
 _S = 1_000_000
 _BATCH = 250_000
 Question = Callable[[duckdb.DuckDBPyConnection], Any]
+_ONE = {"exact": {"consumer": ("partner-3",)}}
 
 _CALLS = """
     SELECT 'calls-' || (i % 2) AS chain, i // 2 + 1 AS number,
@@ -93,70 +96,122 @@ def _compare(begin: int, end: int, by: str, order: str) -> Question:
     return ask
 
 
+def _page(**filters: Any) -> Question:
+    return partial(logs.page, filters=Filters(**filters), order="newest", limit=100, behind=None)
+
+
+def _top(begin: int, end: int, by: str, order: str, **filters: Any) -> Question:
+    def ask(cursor: duckdb.DuckDBPyConnection) -> Any:
+        source = sources.source_of(cursor, Filters(**filters), begin, end, by)
+        return stats.top(cursor, source, by, order, 10)
+
+    return ask
+
+
+def _series(begin: int, end: int, step: str | None, **filters: Any) -> Question:
+    def ask(cursor: duckdb.DuckDBPyConnection) -> Any:
+        source, found = sources.series_of(cursor, Filters(**filters), begin, end, step, exact=False)
+        return stats.series(cursor, source, found)
+
+    return ask
+
+
 def questions(calls: int, days: float) -> dict[str, Question]:
     """What is asked, by what it is called."""
     begin, end = BEGIN * _S, int((BEGIN + days * 86_400) * _S)
-    third = begin + (end - begin) // 3 + 7 * _S
+    return {**_about_calls(calls), **_about_figures(begin, end), **_about_changes(begin, end)}
 
-    def page(**filters: Any) -> Question:
-        return partial(logs.page, filters=Filters(**filters), order="newest", limit=100, behind=None)
 
-    def top(by: str, order: str, since: int = begin, **filters: Any) -> Question:
-        def ask(cursor: duckdb.DuckDBPyConnection) -> Any:
-            source = sources.source_of(cursor, Filters(**filters), since, end, by)
-            return stats.top(cursor, source, by, order, 10)
-
-        return ask
-
-    def series(step: str | None, **filters: Any) -> Question:
-        def ask(cursor: duckdb.DuckDBPyConnection) -> Any:
-            source, found = sources.series_of(cursor, Filters(**filters), begin, end, step, exact=False)
-            return stats.series(cursor, source, found)
-
-        return ask
-
-    one = {"exact": {"consumer": ("partner-3",)}}
+def _about_calls(calls: int) -> dict[str, Question]:
     return {
-        "logs: latest": page(),
-        "logs: latest of a consumer": page(**one),
-        "logs: 5xx of a consumer with few calls": page(exact={"consumer": ("partner-480",)}, status=((500, 599),)),
-        "logs: a request id that is not there": page(exact={"request_id": ("5" * 31 + "a",)}),
-        "logs: a text that is nowhere": page(text="zzzz"),
-        "logs: a text of many": page(text="thing7/"),
+        "logs: latest": _page(),
+        "logs: latest of a consumer": _page(**_ONE),
+        "logs: 5xx of a consumer with few calls": _page(exact={"consumer": ("partner-480",)}, status=((500, 599),)),
+        "logs: a request id that is not there": _page(exact={"request_id": ("5" * 31 + "a",)}),
+        "logs: a text that is nowhere": _page(text="zzzz"),
+        "logs: a text of many": _page(text="thing7/"),
         "logs: what came in": partial(logs.news, filters=Filters(), since={"calls-0": calls // 2 - 50}, limit=100),
-        "top routes by calls": top("route", "calls"),
-        "top routes by p99, since an odd time": top("route", "p99", since=third),
-        "top consumers by calls": top("consumer", "calls"),
-        "top consumers by p99": top("consumer", "p99"),
-        "top routes of a consumer": top("route", "calls", **one),
-        "top statuses (from calls)": top("status", "calls"),
-        "top targets by p99 (from calls)": top("target", "p99"),
-        "top codes of errors (from calls)": top("code", "calls", status=((400, 599),)),
-        "compare routes by calls": _compare(begin, end, "route", "calls"),
-        "compare consumers by p99": _compare(begin, end, "consumer", "p99"),
-        "compare statuses (from calls)": _compare(begin, end, "status", "calls"),
-        "series": series(None),
-        "series, hours": series("1h"),
-        "series of 5xx (from calls)": series(None, status=((500, 599),)),
     }
 
 
-def timed(store: Store, question: Question) -> tuple[float, float]:
-    """The middle of three: seconds, and seconds of CPU."""
-    found = []
-    for _ in range(3):
-        with store.cursor() as cursor:
-            wall, cpu = time.perf_counter(), time.process_time()
-            question(cursor)
-            found.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return median(wall for wall, _ in found), median(cpu for _, cpu in found)
+def _about_figures(begin: int, end: int) -> dict[str, Question]:
+    odd = begin + (end - begin) // 3 + 7 * _S
+    return {
+        "top routes by calls": _top(begin, end, "route", "calls"),
+        "top routes by p99, since an odd time": _top(odd, end, "route", "p99"),
+        "top consumers by calls": _top(begin, end, "consumer", "calls"),
+        "top consumers by p99": _top(begin, end, "consumer", "p99"),
+        "top routes of a consumer": _top(begin, end, "route", "calls", **_ONE),
+        "top statuses (from calls)": _top(begin, end, "status", "calls"),
+        "top targets by p99 (from calls)": _top(begin, end, "target", "p99"),
+        "top clients (from calls)": _top(begin, end, "client", "calls"),
+        "top codes of errors (from calls)": _top(begin, end, "code", "calls", status=((400, 599),)),
+    }
+
+
+def _about_changes(begin: int, end: int) -> dict[str, Question]:
+    return {
+        "compare routes by calls": _compare(begin, end, "route", "calls"),
+        "compare consumers by p99": _compare(begin, end, "consumer", "p99"),
+        "compare statuses (from calls)": _compare(begin, end, "status", "calls"),
+        "series": _series(begin, end, None),
+        "series, hours": _series(begin, end, "1h"),
+        "series of 5xx (from calls)": _series(begin, end, None, status=((500, 599),)),
+    }
+
+
+class Taken(NamedTuple):
+    """Seconds that a question took."""
+
+    wall: float
+    cpu: float
+
+
+def _taken(store: Store, question: Question) -> Taken:
+    with store.cursor() as cursor:
+        wall, cpu = time.perf_counter(), time.process_time()
+        question(cursor)
+        return Taken(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def chill(store: Store) -> None:
+    """Have nothing of the store in memory: neither here nor in the system's cache of its file (posix_fadvise(2))."""
+    store.close()
+    with store.cursor() as cursor:  # opening it reads its schema; that is the daemon's start, not the question's time
+        cursor.execute("SELECT 1")
+    assert store.path is not None
+    file = os.open(store.path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(file)
+
+
+def timed(store: Store, question: Question, times: int) -> tuple[Taken, list[Taken]]:
+    """Once cold, then some times warm."""
+    chill(store)
+    cold = _taken(store, question)
+    return cold, [_taken(store, question) for _ in range(times)]
+
+
+def _print(calls: int, days: float, store: Store, times: int) -> None:
+    click.echo(f"{calls:,} calls of {days:g} days, {store.size() / 1e6:,.0f} MB on disk; load {os.getloadavg()[0]:.1f}")
+    click.echo("   cold     cpu |    p50     max     cpu  (seconds)")
+    for name, question in questions(calls, days).items():
+        cold, warm = timed(store, question, times)
+        walls = [each.wall for each in warm]
+        shown = f"{median(walls):7.3f} {max(walls):7.3f} {median(each.cpu for each in warm):7.3f}"
+        click.echo(f"{cold.wall:7.3f} {cold.cpu:7.3f} |{shown}  {name}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    click.echo(f"peak memory of the process {peak} MiB, {store.memory // 2**20} MiB of it the store's")
 
 
 @click.command()
 @click.option("--calls", default=1_000_000, show_default=True)
 @click.option("--days", default=7.0, show_default=True, help="What they are spread over.")
+@click.option("--times", default=9, show_default=True, help="How often each is asked warm.")
 @click.option("--keep", type=click.Path(path_type=Path), help="The store's file, used again if it is there.")
-def main(calls: int, days: float, keep: Path | None) -> None:
+def main(calls: int, days: float, times: int, keep: Path | None) -> None:
     """Print how long each question takes."""
     with tempfile.TemporaryDirectory() as folder:
         path = keep or Path(folder, "calls.duckdb")
@@ -164,15 +219,8 @@ def main(calls: int, days: float, keep: Path | None) -> None:
         store = Store(path)
         if not there:
             fill(store, calls, days)
-            store.close()  # questions begin with nothing in memory
-        click.echo(f"{calls:,} calls of {days:g} days, {store.size() / 1e6:,.0f} MB on disk")
-        click.echo("   wall     cpu")
-        for name, question in questions(calls, days).items():
-            wall, cpu = timed(store, question)
-            click.echo(f"{wall:6.3f}s {cpu:6.3f}s  {name}", nl=True)
+        _print(calls, days, store, times)
         store.close()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        click.echo(f"peak memory of the process {peak} MiB, {store.memory // 2**20} MiB of it the store's")
 
 
 if __name__ == "__main__":

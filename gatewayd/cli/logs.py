@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatewayd.cli.asking import Options, ask, control_of, filters, save, wanted
+from gatewayd.cli.asking import Options, Unavailable, ask, control_of, filters, save, wanted
 from gatewayd.errors import GatewaydError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def logs(context: click.Context, /, **options: Any) -> None:
     elif options["follow"]:
         with contextlib.suppress(KeyboardInterrupt):
             _follow(control, query, options)
-    elif options["request_id"] and not options["as_json"]:
+    elif {name for name, _ in query} == {"request_id"} and not options["as_json"]:
         _details(control, options["request_id"])
     else:
         calls = list(_calls(control, query, options["limit"] or 50, oldest=options["oldest"]))
@@ -121,14 +121,17 @@ def _follow(control: str, query: list[tuple[str, str]], options: Options) -> Non
 
 
 def _news(control: str, query: list[tuple[str, object]], pause: Callable[[float], object] = time.sleep) -> Any:
-    """What came in. A daemon that restarts is asked again: positions outlive it. Raises `NotRunning` in the end."""
+    """What came in. A daemon that restarts, or has too much to answer, is asked again: positions outlive that.
+
+    Raises `NotRunning`, `Unavailable` in the end.
+    """
     from gatewayd.server.running import NotRunning
 
     tries = int(_PATIENCE / _AGAIN)
     while True:
         try:
             return ask(control, "/v1/logs/follow", query)
-        except NotRunning:
+        except (NotRunning, Unavailable):
             tries -= 1
             if not tries:
                 raise
@@ -142,6 +145,8 @@ def _export(control: str, query: list[tuple[str, str]], path: Path, *, captured:
         raise click.UsageError(f"-o {path}: the name is to end in one of {', '.join(f'.{each}' for each in _FORMATS)}")
     if path.exists():
         raise GatewaydError(f"{path} is there already")
+    if not path.parent.is_dir():
+        raise GatewaydError(f"there is no folder {path.parent}")
     part = path.with_name(f".{path.name}.part")
     more = [("format", kind), *([("captured", "true")] if captured else [])]
     try:

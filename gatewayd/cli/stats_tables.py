@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,13 +24,16 @@ _GAP = 1
 _ROOMY = 100
 """Columns from which on there is room for all figures."""
 _LONGEST_BAR = 60
+_EMPTY = 2
+"""Points without calls that are shown one behind the other, before it is said that there are more."""
 
 
 def print_top(found: Mapping[str, Any]) -> None:
     """What `/v1/stats` answers."""
     console = console_for_output()
     _heading(console, found["period"], found["order"] if found["by"] else "")
-    names = [name for name in _FIGURES if name != "/s" or console.width >= _ROOMY]
+    without = "mean" if found["order"] != "mean" else "p50"
+    names = [name for name in _FIGURES if name != without and (name != "/s" or console.width >= _ROOMY)]
     table = _table(console, found["by"] or "", names)
     for row in found["rows"]:
         table.add_row(_key(row["key"]), *_figures(row["measures"], names))
@@ -48,12 +51,24 @@ def print_series(found: Mapping[str, Any]) -> None:
     table = _table(console, "time", names)
     room = console.width - 16 - sum(_WIDTHS[name] + _GAP for name in names) - 2
     table.add_column("")
-    for point in points:
+    for point, before in zip(points, _empty_before(points), strict=True):
         each = point["measures"]
+        if not each["calls"] and before >= _EMPTY:
+            if before == _EMPTY:
+                table.add_row(Text("…", style="dim"))
+            continue
         bar = Text(_bar(each["calls"] / most if most else 0, min(_LONGEST_BAR, room)), style="cyan")
         at = point["at"][5:19].replace("T", " ") if found["step"].endswith("s") else _minute(point["at"])
         table.add_row(at, *_figures(each, names), bar)
     console.print(table)
+
+
+def _empty_before(points: Iterable[Mapping[str, Any]]) -> Iterator[int]:
+    """For each point, how many without calls stand right before it."""
+    empty = 0
+    for point in points:
+        yield empty
+        empty = 0 if point["measures"]["calls"] else empty + 1
 
 
 def print_changes(found: Mapping[str, Any]) -> None:
@@ -80,6 +95,7 @@ _WIDTHS = {
     "5xx": 6,
     "4xx": 6,
     "refused": 7,
+    "mean": 6,
     "p50": 6,
     "p90": 6,
     "p99": 7,
@@ -127,9 +143,10 @@ _FIGURES: Final[dict[str, Callable[[Measures], Text]]] = {
     "5xx": lambda each: _rate(each["error_rate"], each["calls"]),
     "4xx": lambda each: _rate(each["client_errors"] / max(1, each["calls"]), each["calls"], "yellow"),
     "refused": lambda each: _count(each["refused"]),
-    "p50": lambda each: _latency(each, 50),
-    "p90": lambda each: _latency(each, 90),
-    "p99": lambda each: _latency(each, 99),
+    "mean": lambda each: _time(each, "mean_us"),
+    "p50": lambda each: _time(each, "p50_us"),
+    "p90": lambda each: _time(each, "p90_us"),
+    "p99": lambda each: _time(each, "p99_us"),
     "bytes": lambda each: Text(size(each["bytes_in"] + each["bytes_out"])),
 }
 
@@ -146,13 +163,20 @@ def _changes(row: Mapping[str, Any], found: Mapping[str, Any]) -> list[Text]:
     return [
         _count(now["calls"]),
         _count(then["calls"]),
-        Text("new" if not then["calls"] and now["calls"] else "gone" if not now["calls"] else _signed(pace), "bold"),
+        Text(_became(now, then) or _signed(pace), "bold"),
         rate,
         _rate(then["error_rate"], then["calls"], ""),
-        _latency(now, 99),
-        _latency(then, 99),
+        _time(now, "p99_us"),
+        _time(then, "p99_us"),
         Text(_signed(slower), style=style),
     ]
+
+
+def _became(now: Measures, then: Measures) -> str:
+    """What a change of calls is called that is none by a share."""
+    if now["calls"]:
+        return "" if then["calls"] else "new"
+    return "gone" if then["calls"] else "-"
 
 
 def _total(table: Table, cells: Iterable[Text], apart: bool) -> None:
@@ -165,8 +189,8 @@ def _key(key: str) -> Text:
     return Text(plain(key)) if key else Text("-", style="dim")
 
 
-def _latency(each: Measures, percentile: int) -> Text:
-    return Text(duration(each[f"p{percentile}_us"] / 1_000_000) if each["calls"] else "-")
+def _time(each: Measures, name: str) -> Text:
+    return Text(duration(each[name] / 1_000_000) if each["calls"] else "-")
 
 
 def _count(number: int) -> Text:

@@ -40,11 +40,12 @@ class Api:
         """`store` returns the store, None while there is none; `parts` all other parts. `idle`: see `LogDesk`."""
         questions, clock = Questions(store), clock or SystemClock()
         self._parts = parts
-        self._logs = LogDesk(questions, clock, idle)
+        following = Questions(store, 1)  # answers at once, whatever else is asked
+        self._logs = LogDesk(questions, following, clock, idle)
         self._stats = StatsDesk(questions, clock)
         exporting = Questions(store, 1)
         self._export = ExportDesk(exporting, clock)
-        self._questions = (questions, exporting)
+        self._questions = (questions, following, exporting)
 
     def routes(self) -> Iterable[web.RouteDef]:
         return [web.RouteDef(each.method, each.path, _answering(each.handler), {}) for each in self._operations()]

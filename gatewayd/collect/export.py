@@ -112,6 +112,11 @@ def keep(part: Path, name: str) -> Path:
         os.link(part, path)
     except FileExistsError:
         raise AlreadyThere(f"there is an export {name} already") from None
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
     return path
 
 

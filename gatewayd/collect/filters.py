@@ -26,6 +26,7 @@ EXACT = {
     "target": "Address of the last target tried.",
     "request_id": "The call's id.",
     "trace_id": "The trace it belongs to.",
+    "client": "The caller's address, as it was kept (`audit.addresses`).",
     "subject": "Whose key seals what is personal in it (hexadecimal).",
 }
 """Columns that are compared as they are, and what they hold."""

@@ -48,9 +48,16 @@ _FOLLOW = (
 class LogDesk:
     """Answers what is asked about single calls."""
 
-    def __init__(self, questions: Questions, clock: Clock, idle: Callable[[], Awaitable[None]] | None = None) -> None:
-        """`idle` waits until it may be worth while to look again."""
+    def __init__(
+        self,
+        questions: Questions,
+        following: Questions,
+        clock: Clock,
+        idle: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`following`: for what comes in alone. `idle` waits until it may be worth while to look again."""
         self._questions = questions
+        self._following = following
         self._clock = clock
         self._idle = idle or self._wait
         self._followers = 0
@@ -108,7 +115,7 @@ class LogDesk:
         try:
             since = values["position"]
             if since is None:
-                since = await self._questions.ask(logs.position)
+                since = await self._following.ask(logs.position)
             if NDJSON in request.headers.get("Accept", ""):
                 return await self._stream(request, filters, since, limit)
             wait = 20 if values["wait"] is None else values["wait"]
@@ -144,7 +151,7 @@ class LogDesk:
         return response
 
     async def _news(self, filters: Filters, since: logs.Position, limit: int) -> tuple[list[logs.Row], logs.Position]:
-        return await self._questions.ask(partial(logs.news, filters=filters, since=since, limit=limit))
+        return await self._following.ask(partial(logs.news, filters=filters, since=since, limit=limit))
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -166,9 +166,12 @@ def _moment(value: str) -> int | Ago:
     try:
         if re.match(r"[0-9]{4}-", value):
             return _plausible(Moment.parse(value))
-        return Ago(Duration.parse(value))
     except UnitError as error:
         raise Wrong(str(error), allowed) from None
+    try:
+        return Ago(Duration.parse(value))
+    except UnitError:
+        raise Wrong("is no time", allowed) from None
 
 
 def _plausible(moment: float) -> int:

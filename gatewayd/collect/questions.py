@@ -109,7 +109,7 @@ class _Question(Generic[T]):
                     with contextlib.suppress(duckdb.Error):  # it is over already where a statement failed
                         cursor.rollback()
         except duckdb.OutOfMemoryException:
-            text = "that needs more memory than the store may use: ask about a shorter period, or about less of it"
+            text = "that needs more memory than the store has left: ask again, or about a shorter period, or less of it"
             raise Unanswered(text) from None
         except (StoreError, duckdb.ConnectionException, duckdb.IOException) as error:
             raise Unanswered(f"the store cannot be read: {error}") from error

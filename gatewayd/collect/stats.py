@@ -7,7 +7,7 @@ ones are asked for, which are counted from the calls themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -25,6 +25,8 @@ ORDERS = (*_ADDED, *_DIVIDED, *QUANTILES, "latency")
 """What keys are ranked by: a count, a share, a latency; `latency` is `p99`."""
 _SUMMED = ", ".join(f"sum({name})::HUGEINT AS {name}" for name in SUMS)
 _SECOND = 1_000_000
+FEW = 2_000
+"""Keys whose latencies are all counted at once. Of more keys they would not fit into memory: only of those shown."""
 
 
 class Measures(msgspec.Struct, kw_only=True):
@@ -73,12 +75,12 @@ class Change(msgspec.Struct):
 def top(cursor: duckdb.DuckDBPyConnection, source: Source, by: str, order: str, limit: int) -> Top:
     """The first keys of the dimension `by`; "": no keys, only what all calls come to."""
     keys: list[str] = []
-    bins = _bins(cursor, source, by, order, "now")
+    counted = _count(cursor, source, by, order, "now")
     if by:
-        ranking, values = _ranking(source, bins, by, order)
+        ranking, values = _ranking(counted, order)
         text = f"SELECT key FROM ({ranking}) ORDER BY value DESC, key LIMIT {limit}"  # noqa: S608
         keys = [key for (key,) in cursor.execute(text, values).fetchall()]
-    found, total = _measured(cursor, source, bins, by, keys)
+    found, total = _measured(cursor, counted, keys)
     return Top([Ranked(key, found[key]) for key in keys], total)
 
 
@@ -90,17 +92,17 @@ def compare(
     Where the periods differ in length, keys are ranked by counts per second.
     """
     keys: list[str] = []
-    bins, bins_then = _bins(cursor, now, by, order, "now"), _bins(cursor, then, by, order, "then")
+    counted, before = _count(cursor, now, by, order, "now"), _count(cursor, then, by, order, "before")
     if by:
-        ranking, values = _ranking(now, bins, by, order, paced=True)
-        earlier, more = _ranking(then, bins_then, by, order, paced=True)
+        ranking, values = _ranking(counted, order, paced=True)
+        earlier, more = _ranking(before, order, paced=True)
         text = f"""
             SELECT coalesce(a.key, b.key) AS key FROM ({ranking}) a FULL JOIN ({earlier}) b ON a.key = b.key
             ORDER BY abs(coalesce(a.value, 0) - coalesce(b.value, 0)) DESC, key LIMIT {limit}
         """  # noqa: S608
         keys = [key for (key,) in cursor.execute(text, [*values, *more]).fetchall()]
-    found, total = _measured(cursor, now, bins, by, keys)
-    found_then, total_then = _measured(cursor, then, bins_then, by, keys)
+    found, total = _measured(cursor, counted, keys)
+    found_then, total_then = _measured(cursor, before, keys)
     return [Change(key, found[key], found_then[key]) for key in keys], Change("", total, total_then)
 
 
@@ -119,43 +121,71 @@ def series(cursor: duckdb.DuckDBPyConnection, source: Source, step: str) -> list
     ]
 
 
-def _bins(cursor: duckdb.DuckDBPyConnection, source: Source, by: str, order: str, name: str) -> Relation:
-    """A relation of `key`, `value` and `n` as of the sketch; counted once where keys are ranked by it, too."""
-    text, values = _counted(source, by, exact=False)
-    if not by or order in _ADDED or order in _DIVIDED:
-        return text, values
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE bins_{name} AS {text}", values)
-    return f"FROM bins_{name}", []
+class _Counted(NamedTuple):
+    """A source, and what was counted of it."""
+
+    source: Source
+    sums: Relation
+    """Of `key` and `SUMS`, a row for each key."""
+    bins: Relation
+    """Of `key`, `value` and `n` as of the sketch."""
+    latencies: Relation
+    """The same as what is shown has it: of the latencies themselves, if they are asked for."""
 
 
-def _ranking(source: Source, bins: Relation, by: str, order: str, *, paced: bool = False) -> Relation:
+def _count(cursor: duckdb.DuckDBPyConnection, source: Source, by: str, order: str, name: str) -> _Counted:
+    """Count what keys are ranked by once, for they are measured by it, too. `name` ends the names of tables."""
+    sums = _sums(source, by)
+    if by:
+        sums = _kept(cursor, f"sums_{name}", sums)
+    few = not by or _rows(cursor, sums) <= FEW
+    bins = _counted(source, by, exact=False, grouped=few or order in QUANTILES or order == "latency")
+    if by and order not in _ADDED and order not in _DIVIDED:
+        bins = _kept(cursor, f"bins_{name}", bins)
+    return _Counted(source, sums, bins, _counted(source, by, exact=True, grouped=few) if source.exact else bins)
+
+
+def _kept(cursor: duckdb.DuckDBPyConnection, table: str, relation: Relation) -> Relation:
+    """The same relation, from a table that is gone with the transaction."""
+    text, values = relation
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {text}", values)
+    return f"FROM {table}", []
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection, relation: Relation) -> int:
+    text, values = relation
+    found = cursor.execute(f"SELECT count(*) FROM ({text})", values).fetchone()  # noqa: S608
+    return int(found[0]) if found else 0
+
+
+def _ranking(counted: _Counted, order: str, *, paced: bool = False) -> Relation:
     """A relation of `key` and `value`; `paced`: counts are per second."""
     if order in _ADDED or order in _DIVIDED:
-        text, values = _sums(source, by)
-        pace = f" / {_seconds(source)}" if paced and order in _ADDED else ""
+        text, values = counted.sums
+        pace = f" / {_seconds(counted.source)}" if paced and order in _ADDED else ""
         return f"SELECT key, ({(_ADDED | _DIVIDED)[order]}){pace} AS value FROM ({text})", values  # noqa: S608
-    text, values = bins  # exact ones of every key would not fit into memory
+    text, values = counted.bins  # exact ones of every key would not fit into memory
     quantile = "p99" if order == "latency" else order
     return f"SELECT key, {upper_bound_sql(quantile)} AS value FROM ({_nearest(text)})", values  # noqa: S608
 
 
 def _measured(
-    cursor: duckdb.DuckDBPyConnection, source: Source, bins: Relation, by: str, keys: Sequence[str]
+    cursor: duckdb.DuckDBPyConnection, counted: _Counted, keys: Sequence[str]
 ) -> tuple[dict[str, Measures], Measures]:
     """The figures of each of `keys`, and of all calls."""
     chosen = f"CASE WHEN key IN ({', '.join('?' * len(keys))}) THEN key END" if keys else "NULL::VARCHAR"
-    text, values = _sums(source, by)
+    text, values = counted.sums
     text = f"SELECT {chosen} AS key, {_SUMMED} FROM ({text}) GROUP BY 1"  # noqa: S608
     sums = {key: row for key, *row in cursor.execute(text, [*keys, *values]).fetchall()}
     whole = [sum(column) for column in zip(*sums.values(), strict=True)] or None
-    text, values = _counted(source, by, exact=True) if source.exact else bins
+    text, values = counted.latencies
     text = f"""
         WITH few AS MATERIALIZED (SELECT {chosen} AS key, value, sum(n) AS n FROM ({text}) GROUP BY 1, 2)
         SELECT key, value, n FROM few WHERE key IS NOT NULL
         UNION ALL SELECT NULL, value, sum(n) FROM few GROUP BY value
     """  # noqa: S608
-    quantiles = _quantiles(cursor, (text, [*keys, *values]), exact=source.exact)
-    seconds = _seconds(source)
+    quantiles = _quantiles(cursor, (text, [*keys, *values]), exact=counted.source.exact)
+    seconds = _seconds(counted.source)
     found = {key: _measures(sums.get(key), quantiles.get(key), seconds) for key in keys}
     return found, _measures(whole, quantiles.get(None), seconds)
 
@@ -167,11 +197,16 @@ def _sums(source: Source, by: str) -> Relation:
     return f"SELECT {label(by)} AS key, {_SUMMED} FROM ({grouped}) GROUP BY 1", values  # noqa: S608
 
 
-def _counted(source: Source, by: str, *, exact: bool) -> Relation:
-    """A relation of `key`, `value` and `n`: how many latencies have this value, or this bin of the sketch."""
+def _counted(source: Source, by: str, *, exact: bool, grouped: bool) -> Relation:
+    """A relation of `key`, `value` and `n`: how many latencies have this value, or this bin of the sketch.
+
+    `grouped`: a row for each key and value, which is faster to go on with.
+    """
     text, values = source.latencies(by) if exact else source.bins(by)
-    grouped = f"SELECT key, value, sum(n) AS n FROM ({text}) GROUP BY 1, 2"  # noqa: S608
-    return f"SELECT {label(by)} AS key, value, sum(n) AS n FROM ({grouped}) GROUP BY 1, 2", values  # noqa: S608
+    if not grouped:
+        return f"SELECT {label(by)} AS key, value, n FROM ({text})", values  # noqa: S608
+    summed = f"SELECT key, value, sum(n) AS n FROM ({text}) GROUP BY 1, 2"  # noqa: S608
+    return f"SELECT {label(by)} AS key, value, sum(n) AS n FROM ({summed}) GROUP BY 1, 2", values  # noqa: S608
 
 
 def _nearest(counted: str) -> str:

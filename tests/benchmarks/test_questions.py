@@ -11,10 +11,10 @@ from gatewayd.collect.store import Store
 def test_every_question_is_answered(tmp_path):
     """Of few calls: what is printed, not how long it took."""
     done = CliRunner().invoke(
-        questions.main, ["--calls", "3000", "--days", "2", "--keep", str(tmp_path / "calls.duckdb")]
+        questions.main, ["--calls", "3000", "--days", "2", "--times", "2", "--keep", str(tmp_path / "calls.duckdb")]
     )
     assert done.exit_code == 0, done.output
-    timed = re.findall(r"^ *\d+\.\d+s +\d+\.\d+s  (.+)$", done.output, re.MULTILINE)
+    timed = re.findall(r"^ *[\d.]+ +[\d.]+ \|(?: *[\d.]+){3}  (.+)$", done.output, re.MULTILINE)
     assert timed == list(questions.questions(3000, 2))
     assert "3,000 calls of 2 days" in done.output
     assert re.search(r"peak memory of the process \d+ MiB", done.output)

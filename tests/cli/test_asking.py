@@ -50,6 +50,27 @@ def test_filters_become_parameters():
     assert said() == ["127.0.0.1:1"]
 
 
+def test_the_last_so_long_is_from_so_long_ago():
+    assert said("--last", "1h30m") == ["127.0.0.1:1", "from=1h30m"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--last", "1h", "--from", "2h"], "--from does not go with --last"),
+        (["--last", "1h", "--to", "2h"], "--to does not go with --last"),
+        (["--last", "2027-01-15"], "--last is not a duration; found '2027-01-15'"),
+        (["--control", "nonsense"], "--control: no port"),
+    ],
+)
+def test_wrong_uses(words, text):
+    assert said(*words)[-1].startswith(f"Error: {text}")
+
+
+def test_a_method_may_be_said_in_lower_case():
+    assert said("--method", "get", "--method", "PUT")[1:] == ["method=get", "method=PUT", "method=GET"]
+
+
 def test_values_are_written_as_addresses_take_them(daemon):
     assert asking.ask("c", "/v1/logs", [("text", "a&b c/ü"), ("limit", 5)]) == {"found": 1}
     assert daemon.asked == ("c", "GET", "/v1/logs?text=a%26b+c%2F%C3%BC&limit=5", asking.TIMEOUT)
@@ -64,6 +85,9 @@ def test_what_is_wrong_with_the_question_is_a_wrong_use(daemon):
         asking.ask("c", "/v1/logs")
     lines = caught.value.message.splitlines()
     assert lines == ["--request-id is too long; found 'x'; allowed: 1000 characters", "--to is too long"]
+    daemon.answer = (400, {"error": "…", "faults": [{**fault, "path": "by", "found": "", "allowed": ""}]})
+    with pytest.raises(click.UsageError, match=r"^DIMENSION is too long$"):
+        asking.ask("c", "/v1/stats")
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_all_about_a_call(run):
     assert re.search(r"^request_id +id-0007 *$", out, re.MULTILINE)
     assert run("--request-id", "id-9999") == (1, "", "gatewayd: no call of this id is kept\n")
     assert numbers(run("--request-id", "id-0007", "--json")[1]) == [7]
+    assert run("--request-id", "id-0007", "--status", "5xx") == (0, "", "no calls\n")
 
 
 def test_following_shows_each_call_once(run, daemon, monkeypatch):
@@ -125,7 +126,7 @@ def test_following_shows_each_call_once(run, daemon, monkeypatch):
 
 
 def test_a_daemon_that_restarts_is_waited_for(monkeypatch):
-    answers = [NotRunning("gone"), NotRunning("gone"), {"calls": [], "position": "calls-0:7"}]
+    answers = [NotRunning("gone"), asking.Unavailable("too much"), {"calls": [], "position": "calls-0:7"}]
     asked, paused = [], []
 
     def ask(*arguments):
@@ -153,6 +154,7 @@ def test_a_file(run, tmp_path, kind, begins):
     assert err == f"{path}: {path.stat().st_size:,} bytes\n"
     assert path.read_bytes().startswith(begins)
     assert list(tmp_path.iterdir()) == [path]
+    assert run("-o", str(tmp_path / "no" / path.name)) == (1, "", f"gatewayd: there is no folder {tmp_path / 'no'}\n")
     assert run("-o", str(path))[::2] == (1, f"gatewayd: {path} is there already\n")
 
 

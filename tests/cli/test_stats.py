@@ -89,7 +89,7 @@ def test_what_changed(run):
 @pytest.mark.parametrize(
     ("words", "texts"),
     [
-        (["top", "rout", "--order", "best"], ["--by is no choice", "did you mean route?", "--order is no choice"]),
+        (["top", "rout", "--order", "best"], ["DIMENSION is no choice", "did you mean route?", "--order is no choice"]),
         (["series", "--step", "2m"], ["--step is no choice; found '2m'"]),
         (["compare", "--against", "month"], ["--against is no choice"]),
         (["compare", "--against-from", "3h"], ["--against-to and `against_from`"]),

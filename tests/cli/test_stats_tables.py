@@ -64,6 +64,13 @@ def test_how_figures_are_written(shown):
     assert everything.split()[0] == "all"
 
 
+def test_what_keys_are_ranked_by_is_shown(shown):
+    slow = {**top(("a", Measures(calls=1, mean_us=7000, p50_us=3)), ("b", FEW)), "order": "mean"}
+    _, heading, first, *_ = shown(stats_tables.print_top, slow)
+    assert "p50" not in heading
+    assert first.split()[heading.split().index("mean")] == "7.0ms"
+
+
 def test_which_period_it_is(shown):
     assert shown(stats_tables.print_top, top())[0] == "2027-01-15 11:00 to 12:00 UTC (1h), by calls"
     other = top(by=None, **{"from": "2027-01-14T23:59:50Z", "to": "2027-01-15T00:10:10Z", "seconds": 620.0})
@@ -94,6 +101,18 @@ def test_a_series_has_bars(shown):
     assert shown(stats_tables.print_series, {**found, "points": []})[1:] == ["time  calls    5xx    p50    p90     p99"]
 
 
+def test_long_times_without_calls_are_cut_short(shown):
+    counts = [0, 0, 5, 0, 0, 0, 0, 6, 0, 0, 0]
+    points = [
+        {"at": f"2027-01-15T11:{minute:02}:00Z", "measures": Measures(calls=calls)}
+        for minute, calls in enumerate(counts)
+    ]
+    rows = shown(stats_tables.print_series, {"period": PERIOD, "step": "1m", "points": points})[2:]
+    assert [row.split()[1][3:] if ":" in row else row.strip() for row in rows] == [
+        "00", "01", "02", "03", "04", "…", "07", "08", "09", "…",
+    ]  # fmt: skip
+
+
 def compared(*rows, total=(MANY, FEW), then=PERIOD):
     changes = [change_of(Change(key, now, before)) for key, now, before in rows]
     return {
@@ -110,12 +129,19 @@ def test_changes(shown):
     steady = msgspec.structs.replace(FEW, calls=4, error_rate=0.5, p99_us=10)
     lines = shown(
         stats_tables.print_changes,
-        compared((LONG, MANY, FEW), ("new", FEW, Measures()), ("gone", Measures(), FEW), ("steady", steady, FEW)),
+        compared(
+            (LONG, MANY, FEW),
+            ("new", FEW, Measures()),
+            ("gone", Measures(), FEW),
+            ("never", Measures(), Measures()),
+            ("steady", steady, FEW),
+        ),
     )
     assert max(map(len, lines)) <= 80
     cells = {line.split()[0]: line.split()[1:] for line in lines[3:]}
     assert cells["new"] == ["3", "0", "new", "100%", "-", "5.0µs", "-", "-"]
     assert cells["gone"] == ["0", "3", "gone", "-", "100%", "-", "5.0µs", "-"]
+    assert cells["never"] == ["0", "0", *"------"]
     assert cells["steady"] == ["4", "3", "+33%", "50%", "100%", "10.0µs", "5.0µs", "+100%"]
     assert cells["all"][:3] == ["12.3M", "3", "×4115226"]
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gatewayd.collect.api import Api
 from gatewayd.collect.openapi import differences
+from gatewayd.collect.questions import AT_ONCE
 from gatewayd.config.model import Audit, Document
 from gatewayd.server.control_parts import make
 from gatewayd.server.top import Top
@@ -39,6 +41,30 @@ def test_an_empty_store_answers(tmp_path, path):
     status, _ = asked(Api(lambda: store, list), f"{path}?wait=0" if "follow" in path else path)
     store.close()
     assert status == (404 if "calls" in path else 200)
+
+
+def test_who_follows_is_not_held_up_by_other_questions(tmp_path):
+    """All turns are taken by what takes long, and who follows gets an answer."""
+    store = store_in(tmp_path)
+
+    async def run():
+        api = Api(lambda: store, list)
+        async with client_of(api) as client:
+            begun, release = threading.Semaphore(0), threading.Event()
+
+            def slow(_):
+                begun.release()
+                return release.wait(30)
+
+            taken = [asyncio.ensure_future(api._questions[0].ask(slow)) for _ in range(AT_ONCE)]
+            for _ in taken:
+                await asyncio.to_thread(begun.acquire)
+            reply = await client.get("/v1/logs/follow?wait=0")
+            release.set()
+            return reply.status, await asyncio.gather(*taken)
+
+    assert asyncio.run(run()) == (200, [True] * AT_ONCE)
+    store.close()
 
 
 def test_the_description():

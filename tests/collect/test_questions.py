@@ -135,7 +135,7 @@ def test_no_more_than_a_few_at_once(store, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (duckdb.OutOfMemoryException("x"), "more memory than the store may use"),
+        (duckdb.OutOfMemoryException("x"), "more memory than the store has left"),
         (duckdb.IOException("no space left"), "cannot be read: no space left"),
         (StoreError("made by a newer gatewayd"), "made by a newer gatewayd"),
     ],

@@ -84,9 +84,11 @@ def asked(cursor, by="", order="calls", limit=10, filters=ALL, begin=T, end=T + 
     return top(cursor, source, by, order, limit)
 
 
+@pytest.mark.parametrize("few", [stats.FEW, 1])
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("by", ["route", "status", "consumer"])
-def test_figures_are_what_python_counts(store, by, exact):
+def test_figures_are_what_python_counts(store, monkeypatch, by, exact, few):
+    monkeypatch.setattr(stats, "FEW", few)
     rows = calls()
     fill(store, rows, closed=NOON + 400)
     with store.cursor() as cursor:
