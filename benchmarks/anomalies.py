@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import click
@@ -24,6 +26,7 @@ from benchmarks.months import DAY, HOLIDAYS, HOUR, START, World, write
 from gatewayd.collect.alert_book import Alert, alerts
 from gatewayd.collect.store import Store
 from gatewayd.collect.watching import Watching
+from gatewayd.collect.webhooks import shown
 from gatewayd.config.alerts import Alerts
 from gatewayd.config.model import Document, Plan, Route
 
@@ -177,21 +180,32 @@ def recall(outcomes: Iterable[Outcome], least: int = 0) -> float:
 @click.option("--seed", "seeds", type=int, multiple=True, default=[101, 102, 103, 104, 105], help="Worlds.")
 @click.option("--each", default=2, help="Faults of every kind and strength, in each world.")
 @click.option("--quiet", is_flag=True, help="Without faults: whatever is found is false.")
+@click.option("--jobs", default=1, help="Worlds at a time.")
 @click.option("--false", "show_false", is_flag=True, help="Name the false alerts and the faults not found.")
 @click.option("--json", "json_to", metavar="PATH", help="Write the alerts and faults, too.")
-def main(seeds: tuple[int, ...], each: int, quiet: bool, show_false: bool, json_to: str | None) -> None:
+def main(seeds: tuple[int, ...], each: int, quiet: bool, jobs: int, show_false: bool, json_to: str | None) -> None:
     """Measure precision and recall of alerts on made-up months."""
     outcomes = []
-    for seed in seeds:
-        outcomes.append(run(seed, each, not quiet))
-        click.echo(f"seed {seed}: {len(outcomes[-1].alerts)} alerts, {outcomes[-1].seconds:.0f} s", err=True)
+    with ProcessPoolExecutor(jobs) as pool:
+        for one in pool.map(run, seeds, repeat(each), repeat(not quiet)):
+            outcomes.append(one)
+            click.echo(f"seed {one.seed}: {len(one.alerts)} alerts, {one.seconds:.0f} s", err=True)
     click.echo("\n".join(table(outcomes)))
     if show_false:
         _show(outcomes)
     if json_to:
-        plain = [{"seed": one.seed, "right": one.right, "alerts": one.alerts} for one in outcomes]
-        Path(json_to).write_bytes(orjson.dumps(plain, option=orjson.OPT_INDENT_2))
+        Path(json_to).write_bytes(orjson.dumps(list(map(_plain, outcomes)), option=orjson.OPT_INDENT_2))
     sys.exit(0)
+
+
+def _plain(one: Outcome) -> dict[str, object]:
+    alerts = [{**shown(alert), "right": right} for alert, right in zip(one.alerts, one.right, strict=True)]
+    faults = [
+        {"kind": each.kind, "strength": STRENGTHS[each.strength], "since": each.since, "until": each.until,
+         "subjects": sorted(each.main), "found_by": [alert.id for alert in one.finders(each)]}
+        for each in one.faults
+    ]  # fmt: skip
+    return {"seed": one.seed, "alerts": alerts, "faults": faults}
 
 
 def _show(outcomes: Iterable[Outcome]) -> None:

@@ -1,10 +1,12 @@
 """What collecting call records costs: a backlog worked off, and a steady stream followed.
 
     python -m benchmarks.collector [--records 10000000] [--rate 20000 --seconds 30] [--folder /var/tmp] [--keep]
+    python -m benchmarks.collector --state /var/tmp/collector-… --records 10000000
 
 First segments of records are written as workers write them, with 1,000 routes, 10,000 consumers and sealed personal
 data. Then a process that runs the collector alone works them off; then, with `--rate`, so many records a second are
-written beside it. It says records per second, CPU microseconds per record, its largest resident memory, and bytes.
+written beside it. With `--state` it takes the segments that an earlier run left behind with `--keep`. It says records
+per second, CPU microseconds per record, its largest resident memory, and bytes.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from gatewayd.audit.record import Caller, Operation, Personal, Sealed, Tls, Trac
 from gatewayd.audit.segments import segment_path
 from gatewayd.audit.subjects import NONCE, SubjectKeys, subject_of
 from gatewayd.collect.collector import Collector
+from gatewayd.collect.store import FILE
 from gatewayd.config.model import Audit, Document, Gateway
 
 ROUTES, CONSUMERS, OWN = 1_000, 10_000, 8
@@ -198,14 +201,20 @@ class Child:
         self._process.wait()
 
 
-def backlog(state: Path, count: int) -> None:
-    """Write a backlog, have it worked off, and say how fast that was."""
+def write(state: Path, count: int) -> None:
+    """Write a backlog."""
     began = time.monotonic()
     chain = Segments(state, "calls-0")
     start = time.time_ns() - int(count / DENSITY * 1e9)
     for bodies, at in groups(Calls(state), count, start, 1e9 / DENSITY):
         chain.write(bodies, at)
     _say(f"{count:,} records written in {time.monotonic() - began:.0f} s")
+
+
+def backlog(state: Path, count: int) -> None:
+    """Have it worked off into a new store, and say how fast that was."""
+    for path in state.glob(f"{FILE}*"):
+        path.unlink()
     child = Child(state)
     try:
         while (now := child.figures())["records"] < count:
@@ -262,19 +271,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20, help="how long the stream is")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where files go")
     parser.add_argument("--keep", action="store_true", help="leave them there")
+    parser.add_argument("--state", type=Path, help="a folder of --records that was left, and stays")
     parser.add_argument("--collect", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.collect:
         collect(options.collect)
         return
-    state = Path(tempfile.mkdtemp(prefix="collector-", dir=options.folder))
+    state = options.state or Path(tempfile.mkdtemp(prefix="collector-", dir=options.folder))
     try:
         if options.records:
+            if not options.state:
+                write(state, options.records)
             backlog(state, options.records)
         if options.rate:
             stream(state, options.rate, options.seconds)
     finally:
-        if options.keep:
+        if options.keep or options.state:
             _say(f"all of it is in {state}")
         else:
             shutil.rmtree(state)

@@ -23,6 +23,7 @@ EXPECTED = {
     "credential sharing": {"sharing"},
     "off-hours use": {"off_hours"},
     "quota burn": {"quota_burn"},
+    "harvest": {"enumeration"},
 }
 """Which detectors are to find a kind of fault."""
 SIZES: dict[str, tuple[float, float, float]] = {
@@ -36,6 +37,7 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "credential sharing": (5, 10, 30),
     "off-hours use": (20, 60, 200),
     "quota burn": (0.7, 0.5, 0.3),
+    "harvest": (30, 90, 300),
 }
 """How strong: factors, shares, values a minute, networks, calls an hour, and the part of the period a quota lasts."""
 
@@ -106,7 +108,8 @@ class _Chooser:
         self.taken.add(consumer.number)
         since = START + hour * HOUR + int(self.rng.integers(0, HOUR // 2))
         main = {f"consumer:{consumer.name}"}
-        subjects = main | {f"route:r{route:02d}" for route in consumer.routes} | {"gateway:"}
+        subjects = main | {f"route:r{route:02d}" for route in consumer.routes}
+        subjects |= {"gateway:", f"credential:{consumer.name}/k1"}
         return Fault("", 0, since, since + seconds, consumer.number, subjects=subjects, main=main)
 
     def busy(self, least: float, hours: int, kinds: tuple[str, ...]) -> Fault | None:
@@ -235,6 +238,7 @@ _PLANS: dict[str, Callable[[_Chooser, float], Fault | None]] = {
     "credential sharing": _sharing,
     "off-hours use": _off_hours,
     "quota burn": _quota,
+    "harvest": _enumeration,
 }
 
 
@@ -302,6 +306,14 @@ def _enumerating(world: World, rows: Rows, fault: Fault, inside: np.ndarray, rng
     return _joined(rows, added)
 
 
+def _harvesting(world: World, rows: Rows, fault: Fault, inside: np.ndarray, rng: np.random.Generator) -> Rows:
+    """Different ids, all of which are there: by somebody who has a list of them."""
+    added = _added(world, rows, fault, rng, fault.factor / 60)
+    added["value"] = 5_000_000 + np.arange(len(added["at"]))
+    added["status"] = np.full(len(added["at"]), 200)
+    return _joined(rows, added)
+
+
 def _shared(world: World, rows: Rows, fault: Fault, inside: np.ndarray, rng: np.random.Generator) -> Rows:
     """Others use the credential as well, each a few calls in ten minutes, from its own network and program."""
     added = _added(world, rows, fault, rng, fault.factor * 3 / 600)
@@ -330,4 +342,5 @@ _INJECT: dict[str, Callable[..., Rows]] = {
     "credential sharing": _shared,
     "off-hours use": _at_night,
     "quota burn": _more,
+    "harvest": _harvesting,
 }

@@ -37,9 +37,9 @@ def subject_of(consumer: str, at: float) -> bytes:
 
 
 class SubjectKeys:
-    """The keys of a state directory. At most `limit` are kept in memory, 0.5 KiB each."""
+    """The keys of a state directory. At most `limit` are kept in memory, 2.5 KiB each."""
 
-    def __init__(self, state: Path, limit: int = 20_000) -> None:
+    def __init__(self, state: Path, limit: int = 8_000) -> None:
         self._folder = state / FOLDER / "subjects"
         self._erased = state / FOLDER / "erased"
         self._limit = limit
@@ -80,7 +80,8 @@ class SubjectKeys:
         self._erased.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark = self._erased / subject.hex()
         mark.touch(mode=0o600)
-        os.utime(self._erased)
+        now = time.time_ns()  # the kernel's own would be the same for all within some milliseconds
+        os.utime(self._erased, ns=(now, now))
         sync_folder(self._erased)
         self.refresh()
         return subject

@@ -200,7 +200,7 @@ class Alerting:
         return self._watching
 
     def _put(self, cursor: duckdb.DuckDBPyConnection, changes: list[Change]) -> None:
-        webhooks.put(cursor, self._sender.webhooks, changes, self._clock.wall())
+        self._sender.given_up += webhooks.put(cursor, self._sender.webhooks, changes, self._clock.wall())
 
     def _let_go(self) -> None:
         watching, self._watching = self._watching, None
@@ -235,9 +235,10 @@ class Alerting:
             )
 
     async def _stop(self) -> None:
-        """End the loops; what a look is at is interrupted, and done again the next time."""
+        """End the loops; what they are at is interrupted, and done again the next time."""
         self._over.set()
         self._news.set()
+        self._sender.stop()
         tasks, self._tasks = self._tasks, []
         while tasks:
             _, pending = await asyncio.wait(tasks, timeout=_STOPPING)

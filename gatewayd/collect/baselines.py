@@ -51,8 +51,8 @@ class Scale:
 SCALES = (
     Scale("rate", "ln(calls + 8)", "exp(-m)", 0.15, 0.7, down=True),
     Scale("errors", "CASE WHEN calls >= 20 THEN 2 * asin(sqrt((s4xx + s5xx) / calls)) END", "1 / calls", 0.04, 0.0),
-    Scale("bytes", "CASE WHEN calls >= 5 THEN ln(bytes / calls + 64) END", "2 / calls", 0.15, 0.4),
-    Scale("latency", "CASE WHEN calls >= 20 THEN p95 END", "2 / calls", 0.08, 0.2),
+    Scale("bytes", "CASE WHEN calls >= 5 THEN ln(bytes / calls + 64) END", "2 / calls", 0.1, 0.4),
+    Scale("latency", "CASE WHEN calls >= 20 THEN p95 END", "2 / calls", 0.06, 0.2),
 )
 """`p95` is the natural logarithm of microseconds already."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,8 +33,15 @@ class Piece(NamedTuple):
     batch: Batch
     behind: Position
     """Where the chain goes on."""
+
+
+class Look(NamedTuple):
+    """What came next."""
+
+    piece: Piece | None
+    """None: nothing, at present."""
     closed: float
-    """`Chains.closed` before this was read."""
+    """`Chains.closed`, before the piece was read if there is one."""
 
 
 class Figures:
@@ -91,15 +99,16 @@ class Chains:
             chain.follower.close()
         self._chains = {}
 
-    def read(self) -> Piece | None:
-        """What comes next, of the chain that is behind most; None while there is nothing. Raises what opens seals."""
+    def look(self) -> Look:
+        """What comes next, of the chain that is behind most. Raises what opening seals does: `OSError`."""
         self._find()
         self._measure()
         for chain in sorted(self._chains.values(), key=lambda chain: chain.at):
+            closed = self.closed()
             piece = self._read(chain)
             if piece is not None:
-                return piece
-        return None
+                return Look(piece, closed)
+        return Look(None, self.closed())
 
     def closed(self) -> float:
         """Second since the epoch before which all calls were read, save late ones."""
@@ -108,13 +117,17 @@ class Chains:
 
     def _find(self) -> None:
         """Chains come when workers do."""
-        for folder in self._folder.glob(f"{CALLS}*"):
-            if folder.name not in self._chains:
-                follower = Follower(folder, self._signer, self._positions.get(folder.name, START))
-                self._chains[folder.name] = _Chain(follower)
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if name.startswith(CALLS) and name not in self._chains:
+                follower = Follower(self._folder / name, self._signer, self._positions.get(name, START))
+                self._chains[name] = _Chain(follower)
 
     def _read(self, chain: _Chain) -> Piece | None:
-        now, closed = self._clock.monotonic(), self.closed()
+        now = self._clock.monotonic()
         if now < chain.retry:
             return None
         chain.idle = True
@@ -136,10 +149,10 @@ class Chains:
             return None
         self._keys.refresh()
         batch = self.decoding.batch(found.bodies, found.numbers)
-        if batch.count:
+        if batch.rows:
             chain.at = float(batch.lines["at"][-1].astype(np.int64)) / 1e6
         chain.idle = False
-        return Piece(chain.follower.name, batch, chain.follower.position, closed)
+        return Piece(chain.follower.name, batch, chain.follower.position)
 
     def _account(self, chain: _Chain) -> None:
         follower, figures = chain.follower, self._figures

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -32,6 +33,9 @@ BUSY_WAIT: Final = 0.5
 """Seconds between two looks whether another process has let go of the store."""
 PATIENCE: Final = 5.0
 """Seconds that a transaction under way gets to end when this is closed."""
+SWITCH: Final = 0.0005
+"""Seconds after which one thread gives way to another: DuckDB asks for the interpreter's lock for each column of texts,
+some hundred times a second, and would wait for what decodes ten times as long."""
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +135,7 @@ class _Work(threading.Thread):
 
     def run(self) -> None:
         """Collect until `stop` is called."""
+        sys.setswitchinterval(SWITCH)
         while not self._stopping.is_set():
             self._stopping.wait(self._attempt())
         if self._ingest is not None:
@@ -173,7 +178,7 @@ class _Work(threading.Thread):
         if self._ingest is None:
             self._ingest = Ingest(self._store, self.state, self._signer(), self._clock, self.figures)
         more = self._ingest.step(self.config)
-        self.figures.cpu = time.thread_time() + self._ingest.commit_cpu()
+        self.figures.cpu = time.thread_time() + self._ingest.reader_cpu()
         return more
 
     def _signer(self) -> Signer | None:

@@ -11,17 +11,22 @@ from typing import NamedTuple
 from gatewayd.collect.baselines import DAY, HOUR, SLOTS
 from gatewayd.collect.finding import ADDRESS, CONSUMER, CREDENTIAL, NETWORK, WARM, Finding, Subject, said
 from gatewayd.collect.ground import Ground
-from gatewayd.collect.peaks import HOLD_OFF, NEAR
+from gatewayd.collect.peaks import DAYS, HOLD_OFF, NEAR, NONE, Past
 from gatewayd.collect.seasonal import when
 from gatewayd.collect.usual import stamp
 from gatewayd.config.alerts import Sharing
 
+WEEKS = DAYS // 7
 MINUTE, TOGETHER = 60, 600
 """Seconds of a window of enumeration, and of credential sharing."""
 QUIET = 20
 """Off hours: a consumer made at most this part of the calls in any week at, or within an hour of, that hour."""
 REGULAR = 0.6
 """Share of a consumer's calls that come at the same hours every week: who has no regular hours has no off hours."""
+GUESSED = 0.3
+"""Enumeration: share of the values that are not there, or not theirs (404, 403), from which on it is guesswork."""
+_FOUND = 2.0
+"""Who finds what it asks for may be a large job of its own: so many times more is wanted then, of its worst day, too."""
 _MOST = 1_000
 """Of a stretch, what had most: further ones are not looked at."""
 
@@ -29,20 +34,23 @@ _MOST = 1_000
 def _distinct(seconds: int, keys: str, value: str, condition: str) -> str:
     """A query for how many different values there were of each combination of keys, in stretches of so many seconds.
 
-    Rows of `began`, the keys, the number, of how many consumers, whether of nobody known. What has many is found by
-    hashes alone, and named afterwards: millions of calls are looked at in a few MiB.
+    Rows of `began`, the keys, the number, how many of them were answered 403 or 404, and whether they are of several
+    consumers, or of nobody known. What has many is found by hashes alone, and named afterwards: millions of calls are
+    looked at in a few MiB.
     """
     began = f'time_bucket(INTERVAL {seconds} SECOND, "at")'
     calls = f'FROM calls WHERE "at" >= $since AND "at" < $until AND {condition}'
     return f"""
         WITH many AS (
-            SELECT g, count(*) AS number FROM (SELECT DISTINCT hash({began}, {keys}) AS g, hash({value}) AS v {calls})
+            SELECT g, count(*) AS number, count(*) FILTER (denied) AS denied FROM (
+                SELECT hash({began}, {keys}) AS g, hash({value}) AS v, bool_or(status IN (403, 404)) AS denied {calls}
+                GROUP BY g, v)
             GROUP BY g HAVING number >= $least ORDER BY number DESC, g LIMIT {_MOST}
         ), named AS (
             SELECT DISTINCT hash({began}, {keys}) AS g, {began} AS began, {keys}, consumer AS who {calls}
         )
         SELECT epoch(any_value(began))::BIGINT AS began, {", ".join(f"any_value({key})" for key in keys.split(", "))},
-               any_value(number)::BIGINT AS number, count(*) > 2 OR min(who) = ''
+               any_value(number)::BIGINT AS number, any_value(denied)::BIGINT, count(*) > 2 OR min(who) = ''
         FROM named SEMI JOIN many USING (g) JOIN many USING (g) GROUP BY g ORDER BY began, number DESC, g
     """
 
@@ -81,6 +89,13 @@ class _Asked(NamedTuple):
     name: str
     """A consumer; a consumer and its credential, with a slash; an address."""
     ids: int
+    denied: int
+    """Of these, how many were answered 403 or 404."""
+
+    @property
+    def guessed(self) -> bool:
+        """Whether it looks as if the values were guessed."""
+        return self.denied >= GUESSED * self.ids
 
     @property
     def consumer(self) -> str:
@@ -98,16 +113,21 @@ def enumeration(ground: Ground, since: int, until: int) -> list[Finding]:
     config = ground.document.alerts.enumeration
     asked = _asked(ground, since, until, max(2, config.distinct * NEAR))
     begun = ground.peaks.since("enumeration", since)
-    usual = ground.peaks.usual("enumeration", {each.past for each in asked}, since)
+    pasts = ground.peaks.past("enumeration", {each.past for each in asked}, since)
     ground.peaks.note("enumeration", ((each.past, each.at, each.ids) for each in asked))
     findings: list[Finding] = []
     for each in asked:
-        past = usual.get(each.past, 0.0)
-        score = each.ids / max(config.distinct, config.times * past)
+        past = pasts.get(each.past, NONE)
+        score = each.ids / max(config.distinct, _allowed(each, past, config.times))
         known = each.at - begun >= HOLD_OFF and (not each.consumer or ground.age(each.consumer, each.at) >= HOLD_OFF)
         if score >= WARM and known and not _explained(each, findings):
             findings.append(_enumerated(ground, each, past, score))
     return findings
+
+
+def _allowed(each: _Asked, past: Past, times: float) -> float:
+    """How many values are still explained by the past."""
+    return times * past.usual if each.guessed else _FOUND * max(times * past.usual, past.worst)
 
 
 def _asked(ground: Ground, since: int, until: int, least: float) -> list[_Asked]:
@@ -118,9 +138,9 @@ def _asked(ground: Ground, since: int, until: int, least: float) -> list[_Asked]
     query = {"since": stamp(since), "until": stamp(until), "least": least}
     found = []
     for kind, text in _ASKED.items():
-        for at, operation, *names, ids, apart in ground.cursor.execute(text, query).fetchall():
+        for at, operation, *names, ids, denied, apart in ground.cursor.execute(text, query).fetchall():
             if kind != ADDRESS or apart:
-                found.append(_Asked(at, kind, operation, "/".join(names), ids))
+                found.append(_Asked(at, kind, operation, "/".join(names), ids, denied))
     return sorted(found, key=lambda each: each.at)
 
 
@@ -134,15 +154,16 @@ def _explained(each: _Asked, findings: list[Finding]) -> bool:
     )
 
 
-def _enumerated(ground: Ground, each: _Asked, past: float, score: float) -> Finding:
+def _enumerated(ground: Ground, each: _Asked, past: Past, score: float) -> Finding:
     name = ground.veil(each.name) if each.kind == ADDRESS else each.name
     subject = Subject(each.kind, name, each.operation)
     at = ground.calendar.local(each.at)
     text = (
-        f"{subject.title} asked for {each.ids} different {each.operation} within the minute of {at:%Y-%m-%d %H:%M %Z}; "
-        f"its most in four weeks is {said(past)}, the worst day left out"
+        f"{subject.title} asked for {each.ids} different {each.operation} within the minute of {at:%Y-%m-%d %H:%M %Z}, "
+        f"{each.denied} of them answered 403 or 404; its most in {WEEKS} weeks is {said(past.usual)}, "
+        f"or {said(past.worst)} on its worst day"
     )
-    return Finding("enumeration", subject, each.at + MINUTE, MINUTE, score, past, each.ids, text)
+    return Finding("enumeration", subject, each.at + MINUTE, MINUTE, score, past.usual, each.ids, text)
 
 
 def sharing(ground: Ground, since: int, until: int) -> list[Finding]:
@@ -154,13 +175,13 @@ def sharing(ground: Ground, since: int, until: int) -> list[Finding]:
     found = _places(ground, since, until, config)
     begun = ground.peaks.since("sharing", since)
     keys = {place: [f"{place.consumer}/{place.credential} {kind}" for kind in _PLACES] for place in found}
-    usual = ground.peaks.usual("sharing", {key for several in keys.values() for key in several}, since)
+    pasts = ground.peaks.past("sharing", {key for several in keys.values() for key in several}, since)
     counted = [(key, place.at, count) for place in found for key, count in zip(keys[place], found[place], strict=True)]
     ground.peaks.note("sharing", [each for each in counted if each[2]])
     findings = []
     for place, counts in sorted(found.items()):
         if place.at - begun >= HOLD_OFF and ground.age(place.consumer, place.at) >= HOLD_OFF:
-            past = [usual.get(key, 0.0) for key in keys[place]]
+            past = [pasts.get(key, NONE).usual for key in keys[place]]
             findings.append(_shared(ground, place, counts, past, config))
     return [each for each in findings if each.score >= WARM]
 
@@ -178,7 +199,7 @@ def _places(ground: Ground, since: int, until: int, config: Sharing) -> dict[_Pl
     found: dict[_Place, list[int]] = {}
     for index, (text, enough) in enumerate(zip(_PLACES.values(), (config.networks, config.agents), strict=True)):
         query = {"since": stamp(since), "until": stamp(until), "least": max(2, enough * NEAR)}
-        for at, consumer, credential, count, _ in ground.cursor.execute(text, query).fetchall():
+        for at, consumer, credential, count, *_ in ground.cursor.execute(text, query).fetchall():
             found.setdefault(_Place(at, consumer, credential), [0, 0])[index] = count
     return found
 
@@ -191,7 +212,7 @@ def _shared(ground: Ground, place: _Place, counts: list[int], past: list[float],
     what = " and ".join(f"{count} {name}" for name, count in zip(_NAMES, counts, strict=True) if count)
     text = (
         f"credential {place.credential} of consumer {place.consumer} was used from {what} within the ten minutes from "
-        f"{ground.calendar.local(place.at):%Y-%m-%d %H:%M %Z}; its most in four weeks are {said(past[0])} and "
+        f"{ground.calendar.local(place.at):%Y-%m-%d %H:%M %Z}; its most in {WEEKS} weeks are {said(past[0])} and "
         f"{said(past[1])}, the worst day left out"
     )
     subject = Subject(CREDENTIAL, f"{place.consumer}/{place.credential}")

@@ -57,8 +57,8 @@ class Ground:
         first = self._first.get(consumer)
         if first is None:
             query = "SELECT epoch(min(bucket)) FROM usual_1h WHERE kind = 'consumer' AND subject = ?"
-            found = self.cursor.execute(query, [consumer]).fetchone()
-            if found is None or found[0] is None:
+            ((found,),) = self.cursor.execute(query, [consumer]).fetchall()
+            if found is None:
                 return 0.0
-            first = self._first[consumer] = float(found[0])
+            first = self._first[consumer] = float(found)
         return at - first

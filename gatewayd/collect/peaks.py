@@ -7,14 +7,15 @@ that come anywhere near an alert. Nothing else is kept: who is not here never ha
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from duckdb import DuckDBPyConnection
 
 from gatewayd.collect.baselines import DAY, HOUR
 from gatewayd.collect.usual import stamp
 
-DAYS = 28
-"""How far back."""
+DAYS = 35
+"""How far back: what runs once a month is in it."""
 HOLD_OFF = 7 * DAY
 """Seconds that a detector, and a consumer, must have been watched before its past says anything."""
 NEAR = 0.25
@@ -24,12 +25,24 @@ CREATE TABLE IF NOT EXISTS peaks_1h (detector VARCHAR, subject VARCHAR, bucket T
 CREATE TABLE IF NOT EXISTS alert_marks (name VARCHAR PRIMARY KEY, "at" TIMESTAMP)
 """
 _USUAL = """
-SELECT subject, list_sort(list(peak), 'DESC')[2] FROM (
+SELECT subject, coalesce(list_sort(list(peak), 'DESC')[2], 0), max(peak) FROM (
     SELECT subject, date_trunc('day', bucket) AS day, max(peak) AS peak FROM peaks_1h
     WHERE detector = $detector AND bucket >= $since AND bucket < $until AND list_contains($subjects, subject)
     GROUP BY ALL)
 GROUP BY subject
 """
+
+
+class Past(NamedTuple):
+    """The most of a subject's days: the second of them, and the very most."""
+
+    usual: float = 0.0
+    """The second: so that one attack does not become what is usual, and what happens every week does."""
+    worst: float = 0.0
+
+
+NONE = Past()
+"""Of who never had many."""
 
 
 class Peaks:
@@ -50,20 +63,17 @@ class Peaks:
             query = "INSERT INTO peaks_1h SELECT ?, unnest(?), unnest(?), unnest(?)"
             self._cursor.execute(query, [detector, *columns])
 
-    def usual(self, detector: str, subjects: Iterable[str], at: int) -> dict[str, float]:
-        """The second most that each had on a day, of the `DAYS` before that of second `at`. Who is not in it had none.
-
-        The second: so that one attack does not become what is usual, and what happens every week does.
-        """
+    def past(self, detector: str, subjects: Iterable[str], at: int) -> dict[str, Past]:
+        """What each had in the `DAYS` before the day of second `at`. Who is not in it had none."""
         day = at // DAY * DAY
         known = {"detector": detector, "since": stamp(day - DAYS * DAY), "until": stamp(day)}
         found = self._cursor.execute(_USUAL, {**known, "subjects": list(subjects)}).fetchall()
-        return {subject: peak for subject, peak in found if peak is not None}
+        return {subject: Past(usual, worst) for subject, usual, worst in found}
 
     def mark(self, name: str) -> int | None:
         """The second that was marked."""
-        found = self._cursor.execute('SELECT epoch("at") FROM alert_marks WHERE name = ?', [name]).fetchone()
-        return None if found is None else int(found[0])
+        found = self._cursor.execute('SELECT epoch("at") FROM alert_marks WHERE name = ?', [name]).fetchall()
+        return int(found[0][0]) if found else None
 
     def set_mark(self, name: str, at: int) -> None:
         """Mark a second."""

@@ -36,8 +36,8 @@ def _delete(
     """`wide`: seconds that a row is about: its last second counts."""
     if not keep:
         return False
-    found = cursor.execute(f'SELECT epoch(min("{column}")) FROM {table}').fetchone()  # noqa: S608
-    oldest = found[0] if found else None
+    found = cursor.execute(f'SELECT epoch(min("{column}")) FROM {table}').fetchall()  # noqa: S608
+    oldest: float | None = found[0][0]
     end = min(now - keep - wide, bound)
     if oldest is None or oldest >= end:
         return False

@@ -177,6 +177,5 @@ def _added(kind: str) -> str:
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, what: str) -> int:
-    found = cursor.execute(f"SELECT count(*) FROM {what}").fetchone()  # noqa: S608
-    assert found is not None
-    return int(found[0])
+    found = cursor.execute(f"SELECT count(*) FROM {what}").fetchall()  # noqa: S608
+    return int(found[0][0])

@@ -62,12 +62,14 @@ class Batch(NamedTuple):
 
     lines: Columns
     """`operation_id`, `caller_id` and `facts_id` among them: rows of the tables of `Decoding`."""
+    shared: dict[str, Columns]
+    """Those rows, by the name that `INSERT` has for them."""
     unreadable: int = 0
     """Records that are none of ours, or of a later version's; they have no row."""
 
     @property
-    def count(self) -> int:
-        """How many rows."""
+    def rows(self) -> int:
+        """How many there are."""
         return len(self.lines["number"])
 
 
@@ -149,24 +151,26 @@ class Decoding:
     def batch(self, bodies: Sequence[bytes], numbers: NDArray[np.int64]) -> Batch:
         """The rows of records of one chain; `numbers` are theirs in it. Raises what opening seals does: `OSError`."""
         try:
-            return Batch(self._columns(bodies, numbers))
+            return self._batch(bodies, numbers)
         except (msgspec.DecodeError, UnreadableRecord):
             keep = [index for index, body in enumerate(bodies) if self._is_readable(body)]
             unreadable = len(bodies) - len(keep)
             _log.error("%d records cannot be read and are not collected", unreadable)
-            return Batch(self._columns([bodies[index] for index in keep], numbers[keep]), unreadable)
+            return self._batch([bodies[index] for index in keep], numbers[keep], unreadable)
 
     def insert(self, cursor: duckdb.DuckDBPyConnection, chain: str, batch: Batch) -> None:
         """Add rows to `calls`. Raises `duckdb.Error`."""
-        lines = batch.lines
-        tables = {
-            "new_lines": lines,
+        with registered(cursor, {"new_lines": batch.lines} | batch.shared):
+            cursor.execute(_INSERT, {"chain": chain})
+
+    def _batch(self, bodies: Sequence[bytes], numbers: NDArray[np.int64], unreadable: int = 0) -> Batch:
+        lines = self._columns(bodies, numbers)
+        shared = {
             "new_operations": self.operations.columns(lines["operation_id"]),
             "new_callers": self.callers.columns(lines["caller_id"]),
             "new_facts": self.facts.columns(lines["facts_id"]),
         }
-        with registered(cursor, tables):
-            cursor.execute(_INSERT, {"chain": chain})
+        return Batch(lines, shared, unreadable)
 
     def _is_readable(self, body: bytes) -> bool:
         try:
@@ -238,14 +242,15 @@ class Shared:
 
 @contextmanager
 def registered(cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Columns]) -> Iterator[None]:
-    """Have columns stand as tables for the queries of a connection."""
+    """Have columns stand as tables for the queries of a connection.
+
+    Where those fail it is left as it is: in a transaction that is aborted nothing can be taken back but all of it.
+    """
     for name, columns in tables.items():
         cursor.register(name, columns)
-    try:
-        yield
-    finally:
-        for name in tables:
-            cursor.unregister(name)
+    yield
+    for name in tables:
+        cursor.unregister(name)
 
 
 def _shared_facts(line: Line) -> tuple[Any, ...]:

@@ -17,12 +17,13 @@ from gatewayd.config.collector import Collector as Config
 from gatewayd.errors import GatewaydError
 
 FILE: Final = "calls.duckdb"
-_SETTINGS: Final = {
+_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "threads": 1,  # the data path has the cores
     "checkpoint_threshold": "48MiB",  # each writes the last, partly filled part of a table again
     "autoinstall_known_extensions": False,  # nothing is fetched from anywhere
     "autoload_known_extensions": False,
     "allocator_flush_threshold": "16MiB",  # memory goes back to the system early
+    "max_temp_directory_size": "1GiB",  # what a question spills; the disk is the audit's, too
 }
 
 
@@ -50,7 +51,11 @@ class Store:
         return f"Store({str(self.path)!r}, {'open' if self._database else 'closed'})"
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of one's own; to be closed. Raises `StoreError`."""
+        """A connection of one's own; to be closed. Raises `StoreError`.
+
+        A result that is not fetched to its end, by `fetchall` or by closing, keeps a transaction open; while there is
+        one, DuckDB's log is not merged into the file and grows. `fetchone` does not fetch to the end.
+        """
         with self._lock:
             if self._database is None:
                 self._database = self._open()
@@ -87,14 +92,12 @@ class Store:
             raise StoreError("there is no call store: audit.enabled is false, or collector.enabled is")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            database = duckdb.connect(self.path)
+            # at once: what a crash left behind is played back while it opens, and would take what memory there is
+            database = duckdb.connect(self.path, config=_SETTINGS | {"memory_limit": f"{int(self.memory)}B"})
         except (duckdb.Error, OSError) as error:
             raise self._failed(error) from error
         try:
             self.path.chmod(0o600)
-            for name, value in _SETTINGS.items():
-                database.execute(f"SET {name} = '{value}'")
-            database.execute(f"SET memory_limit = '{int(self.memory)}B'")
             _migrate(database, self.path)
         except (duckdb.Error, OSError) as error:
             database.close()
@@ -116,8 +119,8 @@ class Store:
 def _migrate(database: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Bring the schema to the newest version, all or nothing."""
     database.execute("CREATE TABLE IF NOT EXISTS schema_version (version UINTEGER)")
-    found = database.execute("SELECT max(version) FROM schema_version").fetchone()
-    version = found[0] or 0 if found else 0
+    found = database.execute("SELECT max(version) FROM schema_version").fetchall()  # `cursor` says why not `fetchone`
+    version = found[0][0] or 0
     if version > len(MIGRATIONS):
         raise StoreError(f"the call store {path} was made by a newer gatewayd: its version is {version}")
     if version == len(MIGRATIONS):

@@ -19,7 +19,7 @@ from gatewayd.collect.baselines import DAY, ENOUGH_DAYS, HOUR, NORMAL, SCALES, S
 MOST = 2_000
 """Consumers, and routes, that are watched: those with most calls."""
 TOGETHER = 64
-"""Subjects of which it is worked out at a time: medians need all values in memory."""
+"""Subjects of which it is worked out at a time, metric by metric: medians need all values in memory."""
 WILD = 3
 """The wildest days but two say how far a subject strays: so that what went wrong on two days is not usual."""
 _SCHEMA = """
@@ -68,7 +68,7 @@ LEFT JOIN recorded USING (bucket) WHERE calls > 0
 """
 _WATCHED = f"""
 CREATE OR REPLACE TEMP TABLE watched AS
-SELECT row_number() OVER (ORDER BY kind, subject)::INTEGER AS id, * FROM (
+SELECT row_number() OVER (ORDER BY kind, subject)::USMALLINT AS id, * FROM (
     SELECT kind, subject, min(bucket) AS first FROM usual_1h WHERE bucket >= $since AND bucket < $until
     GROUP BY kind, subject QUALIFY row_number() OVER (PARTITION BY kind ORDER BY sum(calls) DESC, subject) <= {MOST})
 """
@@ -99,19 +99,26 @@ def _case(value: str) -> str:
 
 
 _EMPTY = """
-CREATE OR REPLACE TEMP TABLE seasons (id INTEGER, metric UTINYINT, slot SMALLINT, m DOUBLE);
-CREATE OR REPLACE TEMP TABLE profile (id INTEGER, metric UTINYINT, spread DOUBLE, up DOUBLE, down DOUBLE, drift DOUBLE)
+CREATE OR REPLACE TEMP TABLE seasons (id USMALLINT, metric UTINYINT, slot UTINYINT, m FLOAT);
+CREATE OR REPLACE TEMP TABLE profile (id USMALLINT, metric UTINYINT, spread FLOAT, up FLOAT, down FLOAT, drift FLOAT)
 """
-_SCALED = f"""
+"""Of all hours of the week, metrics and subjects there are over a million medians: hence the small types."""
+_BATCH = f"CREATE OR REPLACE TEMP TABLE facts AS {_facts('id > $above AND id <= $above + $many')}"
+_SCALED = [
+    f"""
 CREATE OR REPLACE TEMP TABLE scaled AS
-WITH facts AS ({_facts("id > $above AND id <= $above + $many")}) {_by_metric("id, bucket, slot")}
+SELECT id, {number}::UTINYINT AS metric, bucket, slot, calls::FLOAT AS calls, y::FLOAT AS y
+FROM (SELECT *, {scale.sql} AS y FROM facts) WHERE y IS NOT NULL
 """
+    for number, scale in enumerate(SCALES)
+]
 _SEASONS = "INSERT INTO seasons SELECT id, metric, slot, median(y) FROM scaled GROUP BY ALL"
 _PROFILE = f"""
 INSERT INTO profile
 WITH strays AS (
     SELECT id, metric, bucket, y - m AS stray, {_case("noise")} AS noise
-    FROM scaled JOIN seasons USING (id, metric, slot)
+    FROM scaled JOIN (SELECT id, metric, slot, m FROM seasons WHERE id > $above AND metric = $metric)
+    USING (id, metric, slot)
 ), spreads AS (
     SELECT id, metric,
            coalesce(sqrt(greatest(0, ({NORMAL} * mad(stray) FILTER (noise < 0.1)) ** 2
@@ -211,11 +218,14 @@ class Usual:
         self._cursor.execute(_WATCHED, {"since": stamp(since), "until": stamp(until)})
         self._cursor.execute(_EMPTY)
         for above in range(0, self._watched(), TOGETHER):
-            self._cursor.execute(_SCALED, {"above": above, "many": TOGETHER})
-            self._cursor.execute(_SEASONS)
-            self._cursor.execute(_PROFILE, {"lately": stamp(until - 7 * DAY)})
+            self._cursor.execute(_BATCH, {"above": above, "many": TOGETHER})
+            for metric, scaled in enumerate(_SCALED):
+                self._cursor.execute(scaled)
+                self._cursor.execute(_SEASONS)
+                self._cursor.execute(_PROFILE, {"lately": stamp(until - 7 * DAY), "above": above, "metric": metric})
         self._cursor.execute(_REGULAR)
         self._cursor.execute("DROP TABLE IF EXISTS temp.scaled")
+        self._cursor.execute("DROP TABLE IF EXISTS temp.facts")
         self._cursor.execute("CREATE OR REPLACE TEMP TABLE all_hours AS SELECT * FROM hours")
         self._learned = day
 

@@ -128,8 +128,8 @@ class Watching:
 
     def _first(self, query: str, default: int) -> int:
         """The full hour of what a query finds."""
-        found = self._cursor.execute(query).fetchone()
-        return int(default if found is None or found[0] is None else found[0]) // HOUR * HOUR
+        ((found,),) = self._cursor.execute(query).fetchall()
+        return int(default if found is None else found) // HOUR * HOUR
 
     def _fill(self, since: int, until: int) -> list[Change]:
         self.ground.usual.fill(since, until)

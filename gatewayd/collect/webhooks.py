@@ -95,17 +95,22 @@ def payload(change: Change, now: float) -> str:
     return json.dumps({"type": f"alert.{change.kind}", "timestamp": _rfc3339(round(now)), "data": shown(change.alert)})
 
 
-def put(cursor: DuckDBPyConnection, names: Iterable[str], changes: Iterable[Change], now: float) -> int:
-    """Leave messages about `changes` for the webhooks of these names; how many older ones were given up for them."""
+def put(cursor: DuckDBPyConnection, names: Iterable[str], changes: Iterable[Change], now: float) -> Counter[str]:
+    """Leave messages about `changes` for the webhooks of these names; how many older ones were given up, by webhook."""
     changes = list(changes)
-    given_up = 0
+    given_up: Counter[str] = Counter()
     for name in names if changes else ():
         rows = [
             [f"msg_{uuid.uuid4().hex}", name, payload(change, now), stamp(now), stamp(now + index / 1e6)]
             for index, change in enumerate(changes)
         ]
         cursor.executemany("INSERT INTO deliveries VALUES (?, ?, ?, 0, ?, ?)", rows)
-        given_up += len(cursor.execute(_LIMIT, [name]).fetchall())
+        dropped = len(cursor.execute(_LIMIT, [name]).fetchall())
+        if dropped:
+            given_up[name] = dropped
+            _log.error(
+                "webhook %s: older messages given up, for further ones: %d (more than %d wait)", name, dropped, MOST
+            )
     return given_up
 
 
@@ -126,14 +131,27 @@ class Sender:
         self.failed: Counter[str] = Counter()
         """Attempts, by webhook."""
         self.given_up: Counter[str] = Counter()
+        self._stopped = asyncio.Event()
+        self._under_way: set[asyncio.Timeout] = set()
 
     async def round(self) -> int:
         """Try all that is due, each webhook at its own pace; how many were sent."""
+        self._stopped.clear()
         waiting = await asyncio.to_thread(self._due)
         by_name: dict[str, list[Delivery]] = {}
         for each in waiting:
             by_name.setdefault(each.webhook, []).append(each)
         return sum(await asyncio.gather(*(self._send_all(name, each) for name, each in by_name.items())))
+
+    def stop(self) -> None:
+        """End a round that is under way: whoever takes long to answer does not hold a reload, or the end, up.
+
+        What it was about to send is sent in the next one, and not counted as failed.
+        """
+        self._stopped.set()
+        for attempt in self._under_way:
+            if not attempt.expired():
+                attempt.reschedule(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -146,9 +164,11 @@ class Sender:
         sent = 0
         for delivery in deliveries:
             webhook = self.webhooks.get(name)
-            if webhook is None:  # it left the configuration meanwhile
+            if webhook is None or self._stopped.is_set():  # it left the configuration meanwhile
                 return sent
             status = await self._post(webhook, delivery)
+            if not status and self._stopped.is_set():
+                return sent
             if 200 <= status < 300:
                 sent += 1
                 self.sent[name] += 1
@@ -161,7 +181,8 @@ class Sender:
     async def _post(self, webhook: Webhook, delivery: Delivery) -> int:
         """The status of the reply; 0: there was none."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            unlimited = aiohttp.ClientTimeout(total=None)  # each webhook has its own
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=unlimited)
         timestamp = int(self._clock.wall())
         headers = {
             "Content-Type": "application/json",
@@ -170,14 +191,17 @@ class Sender:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": sign(webhook.secret, delivery.id, timestamp, delivery.body),
         }
-        timeout = aiohttp.ClientTimeout(total=webhook.timeout)
+        body = delivery.body.encode()
+        attempt = asyncio.timeout(webhook.timeout)
         try:
-            async with self._session.post(
-                webhook.url, data=delivery.body.encode(), headers=headers, timeout=timeout, allow_redirects=False
-            ) as reply:
-                return reply.status
+            async with attempt:
+                self._under_way.add(attempt)
+                async with self._session.post(webhook.url, data=body, headers=headers, allow_redirects=False) as reply:
+                    return reply.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return 0
+        finally:
+            self._under_way.discard(attempt)
 
     async def _failed(self, webhook: Webhook, delivery: Delivery, status: int) -> None:
         name, attempts = delivery.webhook, delivery.attempts + 1

@@ -32,13 +32,13 @@ def chains(tmp_path, clock):
 def read(chains):
     """Everything there is: chain and number of each record, in the order of reading."""
     found = []
-    while (piece := chains.read()) is not None:
+    while (piece := chains.look().piece) is not None:
         found += [(piece.chain, number) for number in piece.batch.lines["number"].tolist()]
     return found
 
 
 def test_chains_come_while_it_runs(tmp_path, chains):
-    assert chains.read() is None
+    assert chains.look().piece is None
     Spooled(tmp_path, "calls-0").add(call())
     assert read(chains) == [("calls-0", 1)]
     Spooled(tmp_path, "calls-1").add(call())
@@ -64,7 +64,7 @@ def test_the_chain_that_is_behind_most_is_read_first(tmp_path, chains, monkeypat
 def test_from_positions(tmp_path, chains):
     spooled = Spooled(tmp_path)
     spooled.add(call())
-    position = chains.read().behind
+    position = chains.look().piece.behind
     spooled.add(call())
     chains.start({"calls-0": position})
     assert read(chains) == [("calls-0", 2)]
@@ -78,12 +78,10 @@ def test_until_when_everything_is_read(tmp_path, chains, clock, monkeypatch):
     spooled = Spooled(tmp_path)
     spooled.add(call(START + 5))
     spooled.add(call(START + 7))
-    piece = chains.read()
-    assert piece.closed == 0.0 - GRACE  # nothing was known of the chain by then
+    assert chains.look().closed == 0.0 - GRACE  # nothing was known of the chain by then
     assert chains.closed() == START + 5 - GRACE
-    assert chains.read().closed == START + 5 - GRACE
-    assert chains.read() is None
-    assert chains.closed() == clock.wall() - GRACE
+    assert chains.look().closed == START + 5 - GRACE
+    assert chains.look() == (None, clock.wall() - GRACE)
 
 
 def test_how_far_it_is_behind(tmp_path, chains, clock, monkeypatch):
@@ -92,15 +90,15 @@ def test_how_far_it_is_behind(tmp_path, chains, clock, monkeypatch):
     for second in range(3):
         spooled.add(call(START + second))
     figures = chains._figures
-    chains.read()
+    chains.look()
     size = spooled.path.stat().st_size
     clock.advance(module.MEASURE_EVERY)
-    chains.read()
+    chains.look()
     assert (figures.oldest, 0 < figures.behind < size) == (START, True)
-    while chains.read() is not None:
+    while chains.look().piece is not None:
         pass
     clock.advance(module.MEASURE_EVERY)
-    chains.read()
+    chains.look()
     assert (figures.oldest, figures.behind) == (0.0, 0)
 
 

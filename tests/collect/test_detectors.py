@@ -41,7 +41,7 @@ def test_many_different_ids_in_a_minute(ground):
     (found,) = enumeration(ground, NOW, NOW + 60)
     assert str(found.subject) == "consumer:acme /v1/claims/{id}"
     assert (found.at, found.seconds, found.observed, found.score) == (NOW + 60, 60, 50, 2.5)
-    assert "asked for 50 different /v1/claims/{id}" in found.text
+    assert "asked for 50 different /v1/claims/{id} within the minute of 2026-03-02 09:00 UTC, 0 of them" in found.text
 
 
 def test_many_times_the_same_id_are_none(ground):
@@ -56,14 +56,38 @@ def test_ids_count_by_the_minute_and_by_the_operation(ground):
     assert subjects(enumeration(ground, NOW, NOW + 120)) == []
 
 
-def test_who_always_asked_for_many_may(ground):
-    """A batch job. Three times as many are too many even so."""
-    for day in (1, 2, 3):
-        add_calls(ground.cursor, NOW - day * DAY, values=ids(200))
+@pytest.mark.parametrize(
+    ("past", "status", "enough"),
+    [
+        ([100, 100, 100], 404, 300),
+        ([100, 100, 100], 403, 300),
+        ([100, 100, 100], 200, 600),  # who finds what it asks for may be a job larger than ever
+        ([100, 100, 900], 404, 300),
+        ([100, 100, 900], 200, 1_800),
+        ([900], 404, 20),
+        ([900], 200, 1_800),
+        ([], 200, 20),
+    ],
+)
+def test_who_always_asked_for_many_may(ground, past, status, enough):
+    for day, count in enumerate(past, 1):
+        add_calls(ground.cursor, NOW - day * DAY, values=ids(count))
         enumeration(ground, NOW - day * DAY, NOW - day * DAY + 60)
-    add_calls(ground.cursor, NOW, values=ids(300))
-    add_calls(ground.cursor, NOW + 60, values=ids(700))
+    add_calls(ground.cursor, NOW, values=ids(enough - 1), status=status)
+    add_calls(ground.cursor, NOW + 60, values=ids(enough), status=status)
     assert [each.at for each in enumeration(ground, NOW, NOW + 120) if each.score >= 1] == [NOW + 120]
+
+
+@pytest.mark.parametrize(("missed", "guessed"), [(29, False), (30, True)])
+def test_a_part_of_what_is_asked_for_is_enough_to_call_it_guesswork(ground, missed, guessed):
+    for day in (1, 2):
+        add_calls(ground.cursor, NOW - day * DAY, values=ids(20))
+        enumeration(ground, NOW - day * DAY, NOW - day * DAY + 60)
+    add_calls(ground.cursor, NOW, values=ids(100 - missed, "there"))
+    add_calls(ground.cursor, NOW, values=ids(missed, "guessed"), status=404)
+    (found,) = enumeration(ground, NOW, NOW + 60)
+    assert f"{missed} of them answered 403 or 404; its most in 5 weeks is 20, or 20 on its worst day" in found.text
+    assert (found.score >= 1) == guessed
 
 
 def test_a_credential_is_told_of_where_its_consumer_is_used_to_many(ground):

@@ -146,9 +146,9 @@ def test_who_is_erased_is_erased_before_and_behind(tmp_path, store, ingest, monk
     said = call(personal=None, sealed=sealed(tmp_path, "ann", Personal("192.0.2.7")))
     spooled.add(said)
     work(ingest)
-    ingest._ahead.extend(filter(None, [ingest._chains.read()]))
     spooled.add(said)
-    ingest._ahead.append(ingest._chains.read())
+    ingest._ahead.append(ingest._reader.submit(ingest._chains.look))
+    assert ingest._ahead[0].result().piece.batch.lines["client"].tolist() == ["192.0.2.7"]
     SubjectKeys(tmp_path).destroy("ann")
     spooled.add(said)
     work(ingest)
@@ -209,10 +209,55 @@ def test_unreadable_records_are_counted_and_passed_by(tmp_path, store, ingest):
 def test_an_empty_state(tmp_path, store, ingest):
     assert not ingest.step(CONFIG) or not ingest.step(CONFIG)
     assert numbers(store) == []
-    assert ingest.commit_cpu() == 0.0
-    Spooled(tmp_path).add(call())
+
+
+def test_what_is_read_ahead_is_read_by_another_thread_and_bounded(tmp_path, store, ingest, monkeypatch):
+    monkeypatch.setattr("gatewayd.collect.following.PIECE", 1)
+    monkeypatch.setattr(module, "TRANSACTION", 2)
+    spooled = Spooled(tmp_path)
+    spooled.add(call())
     work(ingest)
-    assert ingest.commit_cpu() > 0.0
+    assert ingest.reader_cpu() == 0.0  # one piece is read by the thread that adds it
+    for _ in range(20):
+        spooled.add(call())
+    assert ingest.step(CONFIG)
+    assert len(ingest._ahead) == module.AHEAD
+    work(ingest)
+    assert not ingest._ahead
+    assert ingest.reader_cpu() > 0.0
+    spooled.add(call())
+    work(ingest)
+    assert numbers(store) == [("calls-0", number) for number in range(1, 23)]
+
+
+def test_a_transaction_of_large_records_has_fewer(tmp_path, store, ingest, monkeypatch):
+    monkeypatch.setattr("gatewayd.collect.following.PIECE", 1)
+    monkeypatch.setattr(module, "PIECES", 3)
+    spooled = Spooled(tmp_path)
+    for _ in range(7):
+        spooled.add(call())
+    counts = []
+    while ingest.step(CONFIG):
+        counts.append(len(numbers(store)))
+    assert counts[:3] == [3, 6, 7]
+
+
+def test_what_was_read_ahead_of_a_failure_is_read_again(tmp_path, store, ingest, monkeypatch):
+    monkeypatch.setattr("gatewayd.collect.following.PIECE", 1)
+    monkeypatch.setattr(module, "TRANSACTION", 2)
+    spooled = Spooled(tmp_path)
+    for _ in range(20):
+        spooled.add(call())
+    assert ingest.step(CONFIG)
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "_SAVE", "INSERT INTO nothing VALUES (?, ?, ?, ?, ?)")
+        with pytest.raises(duckdb.Error, match="nothing"):
+            ingest.step(CONFIG)
+    assert not ingest._ahead
+    work(ingest)
+    assert numbers(store) == [("calls-0", number) for number in range(1, 21)]
+    with store.cursor() as cursor:
+        assert differences(cursor) == []
 
 
 def test_it_can_be_interrupted_and_goes_on(tmp_path, store, ingest):

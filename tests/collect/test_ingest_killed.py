@@ -59,7 +59,7 @@ class Writing(threading.Thread):
 
     def run(self):
         """Write, a few records at a time."""
-        while not self.ending.wait(0.002):
+        while not self.ending.wait(0.02):  # so many that working off what is left takes no minute
             which = self._chosen.randrange(2)
             self._write(which, self._chosen.randrange(1, 30))
             if self._chosen.random() < 0.05:

@@ -183,7 +183,7 @@ def test_odd_values_have_a_row_all_the_same(cursor, changes, column, shown):
 def test_what_cannot_be_read_costs_nobody_else_a_row(cursor, caplog, body):
     decoding = Decoding(unsealed)
     batch = decoding.batch([encode(call()), body, encode(call(status=404))], np.array([4, 5, 6]))
-    assert (batch.count, batch.unreadable) == (2, 1)
+    assert (batch.rows, batch.unreadable) == (2, 1)
     assert [row["status"] for row in stored(cursor, [encode(call()), body, encode(call(status=404))])] == [200, 404]
     assert caplog.record_tuples[0][1:] == (logging.ERROR, "1 records cannot be read and are not collected")
 

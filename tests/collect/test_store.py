@@ -71,6 +71,11 @@ def test_its_appetite_is_bounded_also_later(store):
         assert cursor.execute(limit).fetchone() == (1, "128.0 MiB")
 
 
+def test_a_question_does_not_fill_the_disk(store):
+    with store.cursor() as cursor:
+        assert cursor.execute("SELECT current_setting('max_temp_directory_size')").fetchone() == ("1.0 GiB",)
+
+
 def test_nothing_is_fetched_from_anywhere(store):
     with store.cursor() as cursor:
         settings = "SELECT value FROM duckdb_settings() WHERE name LIKE 'auto%load_known_extensions' OR name = ?"
@@ -158,3 +163,30 @@ def test_how_it_shows(store):
     assert repr(store) == f"Store('{store.path}', closed)"
     store.cursor().close()
     assert repr(store) == f"Store('{store.path}', open)"
+
+
+def test_no_transaction_of_its_own_is_left_open(tmp_path):
+    """One would keep the log from being merged into the file, whatever is replaced, also in a store opened again."""
+    path = tmp_path / "calls.duckdb"
+    for _ in range(2):
+        store = Store(path)
+        with store.cursor() as cursor:
+            cursor.execute("SET checkpoint_threshold = '1KiB'")
+            for number in range(3):
+                cursor.execute(
+                    "INSERT OR REPLACE INTO positions VALUES ('calls-0', ?, 2, repeat('0', 4096)::BLOB, 3)", [number]
+                )
+            assert store.size() == path.stat().st_size
+        store.close()
+
+
+def test_what_a_crash_left_is_played_back_within_the_memory_there_is(tmp_path, monkeypatch):
+    """What is set is set as it opens, not behind that."""
+    given = []
+    connect = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda path, config: given.append(config) or connect(path, config=config))
+    store = Store(tmp_path / "calls.duckdb", 80 << 20)
+    store.cursor().close()
+    store.close()
+    assert given[0]["memory_limit"] == f"{80 << 20}B"
+    assert given[0]["threads"] == 1

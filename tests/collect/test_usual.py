@@ -176,3 +176,24 @@ def test_what_holds_for_a_day_is_learned_once_and_of_the_past_alone(ground):
         "SELECT DISTINCT subject FROM watched WHERE kind = 'consumer' ORDER BY 1"
     ).fetchall()
     assert watched == [("acme",), ("today",)]
+
+
+def test_it_learns_in_little_memory(tmp_path):
+    """Others need the rest of what the store may use: ingestion, questions."""
+    store = opened(tmp_path)
+    ground = ground_of(store)
+    ground.cursor.execute(
+        """
+        INSERT INTO usual_1h
+        SELECT make_timestamp((? + h * 3600)::BIGINT * 1000000), kind, format('{}{:03d}', kind, k),
+               1000 + hash(h, k) % 100, 5, 5, 0, 1e6, 11
+        FROM range(1344) hours(h), (SELECT 'consumer' AS kind, k FROM range(128) a(k) UNION ALL SELECT 'gateway', 0)
+        """,
+        [MONDAY - 56 * DAY],
+    )
+    store.limit(24 << 20)
+    ground.usual.learn(MONDAY)
+    ((count,),) = ground.cursor.execute("SELECT count(*) FROM profile").fetchall()
+    assert count == 129 * 4
+    ground.cursor.close()
+    store.close()

@@ -55,6 +55,22 @@ def caught_up(this, now):
     return [(each.kind, each.alert.detector, each.alert.subject) for each in changes]
 
 
+def test_a_look_leaves_no_transaction_open(store):
+    """One would keep DuckDB's log from being merged into the file: it would grow without end."""
+    this = watching(store)
+    caught_up(this, NOON)
+    go_on(store, 1, 1_000)
+    with store.cursor() as cursor:
+        cursor.execute("SET checkpoint_threshold = '1KiB'")
+        replace = "INSERT OR REPLACE INTO positions VALUES ('calls-0', ?, 2, repeat('0', 4096)::BLOB, 3)"
+        for number in range(5):
+            cursor.execute(replace, [number])
+            this.look(NOON + HOUR)
+            this.behind(NOON + HOUR)
+        assert store.size() == store.path.stat().st_size
+    this.close()
+
+
 def test_a_spike_is_found_told_and_over(store):
     this = watching(store)
     assert caught_up(this, NOON) == []

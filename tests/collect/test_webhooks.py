@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+from collections import Counter
 
 import pytest
 from aiohttp import web
@@ -17,6 +18,7 @@ from gatewayd.collect.finding import Contributor
 from gatewayd.collect.webhooks import AT_ONCE, SCHEMA, Sender, payload, put, sign, wait_after
 from gatewayd.config.alerts import Webhook
 from gatewayd.core.clock import FakeClock
+from gatewayd.core.tasks import spawn
 
 from .alert_store import opened
 
@@ -35,6 +37,7 @@ class Receiver:
         self.answers = list(answers)
         self.got = []
         self.elsewhere = 0
+        self.waits, self.goes_on = asyncio.Event(), asyncio.Event()
 
     async def __aenter__(self):
         app = web.Application()
@@ -53,6 +56,10 @@ class Receiver:
     async def take(self, request):
         self.got.append((dict(request.headers), await request.read()))
         answer = self.answers.pop(0) if self.answers else 204
+        if answer == "wait":
+            self.waits.set()
+            await self.goes_on.wait()
+            answer = 204
         if answer == "hang up":
             request.transport.abort()
             return web.Response()
@@ -189,6 +196,26 @@ def test_who_does_not_answer_in_time_has_failed(tmp_path):
     talk(tmp_path, receiver, scenario)
 
 
+def test_a_round_ends_when_told_to_and_nothing_has_failed(tmp_path):
+    """Whoever takes minutes to answer holds no reload up."""
+    receiver = Receiver("wait")
+
+    async def scenario(box, hook):
+        async with asyncio.timeout(60):
+            box.sender.webhooks = {"ops": Webhook(hook.url, SECRET, timeout=86_400)}
+            box.put("ops")
+            round_ = spawn(box.sender.round(), "round")
+            await receiver.waits.wait()
+            box.sender.stop()
+            assert await round_ == 0
+            assert box.sender.failed["ops"] == 0
+            assert box.waiting() == [("ops", 0, box.clock.wall())]
+            receiver.goes_on.set()
+            assert await box.sender.round() == 1
+
+    talk(tmp_path, receiver, scenario)
+
+
 def test_it_survives_a_restart(tmp_path):
     receiver = Receiver(503)
 
@@ -269,19 +296,20 @@ def test_one_webhook_does_not_wait_for_another(tmp_path):
     talk(tmp_path, receiver, scenario)
 
 
-def test_what_waits_is_bounded(tmp_path, monkeypatch):
+def test_what_waits_is_bounded(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(webhooks, "_LIMIT", webhooks._LIMIT.replace(str(webhooks.MOST), "3"))
     receiver = Receiver()
 
     async def scenario(box, hook):
-        given_up = 0
+        given_up = Counter()
         for _ in range(5):
             given_up += box.put("ops")
             box.clock.advance(1)
-        assert given_up == 2
+        assert given_up == {"ops": 2}
         assert len(box.waiting()) == 3
 
     talk(tmp_path, receiver, scenario)
+    assert "webhook ops: older messages given up, for further ones: 1" in caplog.text
 
 
 def test_a_round_is_bounded(tmp_path):
