@@ -26,7 +26,7 @@ REGULAR = 0.6
 GUESSED = 0.3
 """Enumeration: share of the values that are not there, or not theirs (404, 403), from which on it is guesswork."""
 _FOUND = 2.0
-"""Who finds what it asks for may be a large job of its own: so many times more is wanted then, of its worst day, too."""
+"""Who finds what it asks for may be a large job: so many times more is wanted then, and of its worst day, too."""
 _MOST = 1_000
 """Of a stretch, what had most: further ones are not looked at."""
 
