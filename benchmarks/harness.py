@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import certificate, proxies
 from benchmarks.machine import REPOSITORY, Layout, allowed_cores, layout
-from benchmarks.processes import Processes, Running, StartError, free_port, listens, wait_until
+from benchmarks.processes import Processes, Running, StartError, free_port, listens, move, wait_until
 from benchmarks.proxies import Proxy, Setup, render
 from benchmarks.upstream import DOCUMENT, LARGE
 
@@ -103,10 +103,13 @@ class Harness:
         return certificate.write(folder)
 
     def proxy(self, kind: str, setup: Setup, name: str = "", cores: Sequence[int] = ()) -> Proxy:
-        """Start a proxy on as many cores as it has workers."""
+        """Start a proxy on as many cores as it has workers; what no request waits for goes to those of the load."""
         self.say(f"starting {name or kind}")
         on = cores or self.layout.for_workers(setup.workers)
-        return proxies.start(self.processes, kind, setup, self.new_folder(name or kind), on, name)
+        proxy = proxies.start(self.processes, kind, setup, self.new_folder(name or kind), on, name)
+        for pid in proxy.aside():
+            move(pid, self.layout.load)
+        return proxy
 
     def target(self, delay: float = 0.0, own: bool = False) -> Target:
         """Start an upstream: nginx, or the one of `benchmarks.upstream` where `own` features or a delay are needed."""

@@ -35,6 +35,13 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def move(pid: int, cores: Sequence[int]) -> None:
+    """Have all threads of a process run on `cores` from now on, and what they start."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+            os.sched_setaffinity(int(thread.name), cores)
+
+
 class Running:
     """A started program and all processes descended from it: they share its kernel session, whoever their parent is."""
 

@@ -35,7 +35,8 @@ from gatewayd.server.top import Top
 
 _log = logging.getLogger(__name__)
 _PEER = struct.Struct("3i")
-_NICENESS = 5
+_NICENESS = 10
+"""Where workers want a whole core, what collects has a tenth of it at most: calls come first, records can wait."""
 _PATIENCE = 5.0
 """Seconds the supervisor gets to answer anything but a reload."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -20,6 +20,7 @@ from benchmarks.processes import (
     free_port,
     listens,
     memory,
+    move,
     pinned,
     session_pids,
     wait_until,
@@ -84,6 +85,18 @@ def test_children_start_on_their_cores(tmp_path):
         running = processes.start("sleeper", ["sleep", "600"], log=tmp_path / "log", cores=[core])
         assert os.sched_getaffinity(running.popen.pid) == {core}
     assert os.sched_getaffinity(0) == before
+
+
+def test_a_process_is_moved_with_all_its_threads(tmp_path):
+    code = "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); print('up', flush=True)"
+    core = max(os.sched_getaffinity(0))
+    with Processes() as processes:
+        running = processes.start("threads", [sys.executable, "-c", code], log=tmp_path / "log")
+        wait_for(lambda: "up" in running.tail(), "its threads")
+        move(running.popen.pid, [core])
+        threads = [int(each) for each in os.listdir(f"/proc/{running.popen.pid}/task")]
+        assert len(threads) == 2
+        assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset([core])}
 
 
 def test_pinning_ends_with_the_block():
