@@ -14,7 +14,7 @@ _Seal = Callable[[bytes, bytes, bytes | None], bytes]
 class Sealing:
     """Seals under the keys of `keys`. At most `limit` consumers are kept in memory."""
 
-    def __init__(self, keys: SubjectKeys, wall: float, limit: int = 20_000) -> None:
+    def __init__(self, keys: SubjectKeys, wall: float, limit: int = 8_000) -> None:
         """`wall` is Unix time: strangers are sealed under the key of the day."""
         self._keys = keys
         self._limit = limit
