@@ -28,9 +28,7 @@ def main() -> None:
     """Run the command that the arguments name, `run` if they name none."""
     fill_standard()
     try:
-        cli.main(prog_name="gatewayd", standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
+        sys.exit(cli.main(prog_name="gatewayd", standalone_mode=False))  # what `context.exit` was told, else None
     except click.ClickException as error:
         error.show()
         sys.exit(WRONG)

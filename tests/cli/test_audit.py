@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import msgspec
@@ -61,6 +63,13 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path):
     return Desk(tmp_path)
+
+
+def test_scripts_are_told_by_the_exit_status(desk):
+    command = [sys.executable, "-m", "gatewayd", "-c", str(desk.conf), "audit", "verify"]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    desk.break_record(4)
+    assert subprocess.run(command, capture_output=True).returncode == 1
 
 
 def test_what_is_fine(desk):
