@@ -40,6 +40,7 @@ def test_every_scenario_has_a_name_and_a_title():
         "cached",
         "limited",
         "limit-cost",
+        "audited",
         "idle",
         "memory",
         "start",

@@ -102,7 +102,7 @@ def test_it_runs_at_low_priority():
         await ready(socks[0])
         return os.getpriority(os.PRIO_PROCESS, keeper._kept.child.pid)
 
-    assert play(scenario) == min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)
+    assert play(scenario) == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
 
 
 def test_one_that_cannot_start_is_only_logged(caplog):
