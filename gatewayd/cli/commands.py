@@ -28,7 +28,8 @@ def main() -> None:
     """Run the command that the arguments name, `run` if they name none."""
     fill_standard()
     try:
-        sys.exit(cli.main(prog_name="gatewayd", standalone_mode=False))  # what `context.exit` was told, else None
+        if status := cli.main(prog_name="gatewayd", standalone_mode=False):  # what `context.exit` was told, else None
+            sys.exit(status)
     except click.ClickException as error:
         error.show()
         sys.exit(WRONG)

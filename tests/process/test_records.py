@@ -193,9 +193,10 @@ def test_a_full_disk_refuses_calls_until_there_is_room(upstream, small_disk, mod
         daemon.launch()
         wait_for(lambda: "serves" in daemon.log, "the daemon")
         port = int(daemon.log.partition("http://127.0.0.1:")[2].split()[0])
+        disk = os.statvfs(small_disk)
+        filler.write_bytes(bytes(disk.f_bavail * disk.f_frsize - 64 * 1024))
         with Load(port, keep_alive=4, mark="x-request-id") as load:
             load.reach(20)
-            filler.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
             wait_for(lambda: any("audit_unavailable" in each for each in load.outcome.failed), "refusals")
             answered = load.outcome.ok
             load.reach(50)
