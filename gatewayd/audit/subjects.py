@@ -81,7 +81,8 @@ class SubjectKeys:
         mark = self._erased / subject.hex()
         mark.touch(mode=0o600)
         now = time.time_ns()  # the kernel's own would be the same for all within some milliseconds
-        os.utime(self._erased, ns=(now, now))
+        for path in (mark, self._erased):
+            os.utime(path, ns=(now, now))
         sync_folder(self._erased)
         self.refresh()
         return subject

@@ -37,7 +37,7 @@ _ONCE = {
     "to": "Until when.",
     "text": "What occurs in one of its fields.",
 }
-_WRONG, _NOT_THERE, _NOT_NOW = 400, 404, 503
+_WRONG, _NOT_NOW = 400, 503
 Options = Mapping[str, Any]
 """What was said on the command line, by the names of options with underscores."""
 
@@ -125,8 +125,6 @@ def _answer(status: int, found: Any) -> Any:
     faults = found.get("faults", [])
     if status == _WRONG and faults:
         raise click.UsageError("\n".join(_fault(fault) for fault in faults))
-    if status == _NOT_THERE and "faults" not in found:  # not one of our answers: nothing serves such questions
-        raise GatewaydError("the daemon keeps no calls: audit.enabled is false (docs/logs-and-stats.md)")
     raise Unavailable(said) if status == _NOT_NOW else GatewaydError(said)
 
 

@@ -51,6 +51,17 @@ def test_destroying_takes_the_key_off_the_file(tmp_path):
     assert path.read_bytes() == bytes(48)
 
 
+def test_each_destruction_has_a_time_of_its_own(tmp_path):
+    """By that others notice; the kernel's clock stands still for some milliseconds."""
+    keys = SubjectKeys(tmp_path)
+    erased = tmp_path / "audit" / "erased"
+    seen = set()
+    for _ in range(5):
+        mark = erased / keys.destroy("anna").hex()
+        seen |= {erased.stat().st_mtime_ns, mark.stat().st_mtime_ns}
+    assert len(seen) == 5
+
+
 def test_destroying_what_was_never_there_only_leaves_the_mark(tmp_path):
     subject = SubjectKeys(tmp_path).destroy("nobody")
     assert (tmp_path / "audit" / "erased" / subject.hex()).exists()

@@ -95,7 +95,7 @@ def test_what_is_wrong_with_the_question_is_a_wrong_use(daemon):
     [
         ((503, {"error": "too many questions at once; ask again", "faults": []}), "too many questions at once"),
         ((404, {"error": "no call of this id is kept", "faults": []}), "no call of this id"),
-        ((404, {"error": "404: Not Found"}), "audit.enabled is false"),
+        ((404, {"error": "404: Not Found"}), "404: Not Found"),
         ((500, {}), "status 500"),
     ],
 )
