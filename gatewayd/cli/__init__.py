@@ -1,5 +1,5 @@
-"""The command line: `commands` are what one types, with a module for each group of further ones, such as `keys`, `audit`
-and `logs`; `asking` is how they ask the running daemon, `tables` and its like what they print.
+"""The command line: `commands` are what one types, with a module for each further group, such as `keys`, `audit` and
+`logs`; `asking` is how they ask the running daemon, `tables` and its like what they print.
 """
 
 from gatewayd.cli.alerts import alerts
