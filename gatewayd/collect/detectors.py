@@ -51,7 +51,7 @@ def _distinct(seconds: int, keys: str, value: str, condition: str) -> str:
         )
         SELECT epoch(any_value(began))::BIGINT AS began, {", ".join(f"any_value({key})" for key in keys.split(", "))},
                any_value(number)::BIGINT AS number, any_value(denied)::BIGINT, count(*) > 2 OR min(who) = ''
-        FROM named SEMI JOIN many USING (g) JOIN many USING (g) GROUP BY g ORDER BY began, number DESC, g
+        FROM named JOIN many USING (g) GROUP BY g ORDER BY began, number DESC, g
     """
 
 
